@@ -1,0 +1,43 @@
+//! The send request.
+//!
+//! Its input buffer is a [`SendHeader`] and one `u32` length for each frame: the I/O manager copies it, so
+//! what was checked cannot change. Its output buffer is the client's own memory, locked for the time of the
+//! request: one [`FrameResult`] for each frame, written when the frame comes back, then the frames' bytes,
+//! one after the other without gaps, read once.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Frames that one request may carry.
+pub const MAX_FRAMES: usize = 512;
+/// Bytes of an Ethernet header: no frame is shorter.
+pub const ETHERNET_HEADER: u32 = 14;
+/// Bytes of a VLAN tag, which a frame may have beyond header and MTU.
+pub const VLAN_TAG: u32 = 4;
+
+/// Start of a send request's input.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SendHeader {
+    /// [`crate::ABI_MAJOR`] of the client.
+    pub abi_major: u16,
+    /// Zero.
+    pub flags: u16,
+    /// Frames, 1 to [`MAX_FRAMES`].
+    pub frame_count: u32,
+}
+
+/// What happened to one frame.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FrameResult(
+    /// `NDIS_STATUS` of the frame.
+    pub u32,
+);
+
+impl FrameResult {
+    /// The adapter took the frame and completed it: `NDIS_STATUS_SUCCESS`.
+    pub const SENT: Self = Self(0);
+    /// The module was paused and the frame was not sent: `NDIS_STATUS_PAUSED`.
+    pub const PAUSED: Self = Self(0xC023_002A);
+    /// The send was cancelled: `NDIS_STATUS_SEND_ABORTED`.
+    pub const ABORTED: Self = Self(0xC023_000C);
+}

@@ -1,0 +1,44 @@
+//! How a common buffer is cut into slots.
+use sluice_abi::{ETHERNET_HEADER, VLAN_TAG};
+
+/// Bytes after each frame's room that debug builds fill and check.
+pub const CANARY: u32 = 8;
+/// What the canary holds.
+pub const CANARY_BYTES: [u8; CANARY as usize] = *b"SLUICE\xC1\x0E";
+/// Slots start on cache lines: a device's write to one never shares a line with another.
+const LINE: u32 = 64;
+/// The most that this driver takes for an MTU: jumbo frames and some.
+pub const MAX_MTU: u32 = 16 * 1024;
+/// The most room in front of a frame that this driver grants the drivers below.
+pub const MAX_BACKFILL: u32 = 1024;
+
+/// Layout of a slab's slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotLayout {
+    /// Room in front of the frame, for headers of drivers below.
+    pub backfill: u32,
+    /// The longest frame.
+    pub max_frame: u32,
+    /// Bytes from one slot to the next.
+    pub stride: u32,
+}
+
+impl SlotLayout {
+    /// For an adapter's MTU (bytes without the Ethernet header) and the backfill that its stack asks for.
+    pub const fn new(mtu: u32, backfill: u32) -> Self {
+        let mtu = if mtu > MAX_MTU { MAX_MTU } else { mtu };
+        let backfill = if backfill > MAX_BACKFILL { MAX_BACKFILL } else { backfill };
+        let max_frame = mtu + ETHERNET_HEADER + VLAN_TAG;
+        Self { backfill, max_frame, stride: (backfill + max_frame + CANARY).next_multiple_of(LINE) }
+    }
+
+    /// Bytes of a slab of `slots` slots.
+    pub const fn slab_length(&self, slots: u32) -> u32 {
+        self.stride * slots
+    }
+
+    /// Bytes of a slot that its MDL describes.
+    pub const fn mapped_length(&self) -> u32 {
+        self.backfill + self.max_frame
+    }
+}

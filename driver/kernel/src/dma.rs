@@ -1,0 +1,109 @@
+//! DMA adapters and common buffers (pages "IoGetDmaAdapter", "PALLOCATE_COMMON_BUFFER").
+#![expect(unsafe_code, reason = "calls through the adapter's operations; owns memory that a device may touch")]
+use core::ptr::NonNull;
+
+use wdk_sys::ntddk::IoGetDmaAdapter;
+use wdk_sys::{DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, PHYSICAL_ADDRESS};
+
+use crate::irql::Passive;
+
+/// `DEVICE_DESCRIPTION_VERSION2`.
+const DESCRIPTION_VERSION: u32 = 2;
+/// `PCIBus`.
+const PCI_BUS: i32 = 5;
+
+/// A DMA adapter, put back when dropped.
+#[derive(Debug)]
+pub struct DmaAdapter(NonNull<DMA_ADAPTER>);
+
+// SAFETY: an adapter object is not tied to a thread.
+unsafe impl Send for DmaAdapter {}
+// SAFETY: its operations may be called from any thread.
+unsafe impl Sync for DmaAdapter {}
+
+impl DmaAdapter {
+    /// The adapter of a bus-master device that transfers up to `maximum` bytes with 64-bit addresses, or the
+    /// HAL's own for a null device object.
+    ///
+    /// # Safety
+    /// `device` is null or the physical device object of a started device, and that device is not removed
+    /// before the adapter is dropped.
+    pub unsafe fn of(_passive: &Passive<'_>, device: *mut DEVICE_OBJECT, maximum: u32) -> Option<Self> {
+        let mut description = DEVICE_DESCRIPTION {
+            Version: DESCRIPTION_VERSION,
+            Master: 1,
+            ScatterGather: 1,
+            Dma32BitAddresses: 1,
+            Dma64BitAddresses: 1,
+            InterfaceType: PCI_BUS,
+            MaximumLength: maximum,
+            ..DEVICE_DESCRIPTION::default()
+        };
+        let mut map_registers = 0;
+        // SAFETY: the token shows PASSIVE_LEVEL; the caller vouches for the device; the rest are locals.
+        let adapter = unsafe { IoGetDmaAdapter(device, &raw mut description, &raw mut map_registers) };
+        NonNull::new(adapter).map(Self)
+    }
+
+    fn operations(&self) -> &DMA_OPERATIONS {
+        // SAFETY: an adapter lives until it is put, and so does its table of operations.
+        let operations = unsafe { self.0.as_ref() }.DmaOperations;
+        // SAFETY: every adapter has a table.
+        unsafe { &*operations }
+    }
+
+    /// Allocates `length` bytes that processor and device both reach at any time.
+    pub fn common_buffer(&self, _passive: &Passive<'_>, length: u32) -> Option<CommonBuffer> {
+        let allocate = self.operations().AllocateCommonBuffer?;
+        let mut logical = PHYSICAL_ADDRESS::default();
+        // SAFETY: the token shows PASSIVE_LEVEL; the adapter is alive.
+        let memory = unsafe { allocate(self.0.as_ptr(), length, &raw mut logical, 1) };
+        NonNull::new(memory.cast()).map(|memory| CommonBuffer { memory, logical, length })
+    }
+
+    /// Frees a common buffer of this adapter.
+    ///
+    /// # Safety
+    /// The buffer is this adapter's, and no device touches it any more.
+    pub unsafe fn free(&self, _passive: &Passive<'_>, buffer: CommonBuffer) {
+        let Some(free) = self.operations().FreeCommonBuffer else { return };
+        let CommonBuffer { memory, logical, length } = buffer;
+        // SAFETY: the token shows PASSIVE_LEVEL; all parameters are those of the allocation.
+        unsafe { free(self.0.as_ptr(), length, logical, memory.as_ptr().cast(), 1) };
+    }
+}
+
+impl Drop for DmaAdapter {
+    fn drop(&mut self) {
+        if let Some(put) = self.operations().PutDmaAdapter {
+            // SAFETY: the adapter is not used again.
+            unsafe { put(self.0.as_ptr()) };
+        }
+    }
+}
+
+/// Memory that a device may touch at any time. It has no `Drop`: only [`DmaAdapter::free`] frees it, and
+/// that wants to be told that no device does.
+#[must_use = "a common buffer that is dropped is never freed"]
+pub struct CommonBuffer {
+    memory: NonNull<u8>,
+    logical: PHYSICAL_ADDRESS,
+    length: u32,
+}
+
+// SAFETY: the buffer is memory, not tied to a thread.
+unsafe impl Send for CommonBuffer {}
+// SAFETY: shared access gives out addresses only.
+unsafe impl Sync for CommonBuffer {}
+
+impl CommonBuffer {
+    /// Where it lies for the processor.
+    pub fn address(&self) -> NonNull<u8> {
+        self.memory
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+}

@@ -1,0 +1,236 @@
+//! IRPs: owned until completed, and completed once.
+#![expect(unsafe_code, reason = "reads and completes IRPs")]
+use core::ffi::c_void;
+use core::mem::offset_of;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use wdk_sys::ntddk::{IoReleaseCancelSpinLock, IofCompleteRequest, MmMapLockedPagesSpecifyCache};
+use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IO_STACK_LOCATION, IRP, MDL, NTSTATUS, STATUS_PENDING};
+
+/// Offset of `Tail.Overlay.CurrentStackLocation` in an IRP on 64-bit Windows; bindgen numbers the unnamed
+/// members that lie between, so their path is not spelled.
+const CURRENT_STACK_LOCATION: usize = 0xB8;
+/// `SL_PENDING_RETURNED`.
+const PENDING_RETURNED: u8 = 1;
+/// `MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL`.
+const MAPPED: i16 = 0x5;
+/// `MmCached`.
+const CACHED: i32 = 1;
+/// `NormalPagePriority | MdlMappingNoExecute`.
+const PRIORITY: i32 = 16 | 0x4000_0000;
+
+const _: () = {
+    assert!(size_of::<IRP>() == 0xD0);
+    assert!(offset_of!(IRP, IoStatus) == 0x30);
+    assert!(offset_of!(IRP, CancelRoutine) == 0x68);
+    assert!(offset_of!(IRP, Tail) == 0x78);
+    assert!(size_of::<IO_STACK_LOCATION>() == 0x48);
+    assert!(offset_of!(IO_STACK_LOCATION, FileObject) == 0x30);
+    assert!(offset_of!(FILE_OBJECT, FsContext) == 0x18);
+    assert!(size_of::<MDL>() == 0x30);
+};
+
+/// What a dispatch routine returns: only completing or pending an IRP makes one.
+#[must_use]
+#[derive(Debug)]
+pub struct Disposition(NTSTATUS);
+
+impl Disposition {
+    /// The status for the I/O manager.
+    pub fn status(self) -> NTSTATUS {
+        self.0
+    }
+}
+
+/// An IRP that this driver owns. It must be completed or marked pending.
+#[must_use = "an IRP that is dropped never completes"]
+#[derive(Debug)]
+pub struct Irp(NonNull<IRP>);
+
+// SAFETY: whoever owns an IRP may use it from any thread.
+unsafe impl Send for Irp {}
+
+/// Parameters of a device control request.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The control code.
+    pub code: u32,
+    /// Bytes of input.
+    pub input_length: usize,
+    /// Bytes of room for output.
+    pub output_length: usize,
+}
+
+impl Irp {
+    /// Takes the IRP that a dispatch routine received.
+    ///
+    /// # Safety
+    /// The caller owns `irp`, and passes it on nowhere else.
+    pub unsafe fn from_raw(irp: NonNull<IRP>) -> Self {
+        Self(irp)
+    }
+
+    /// Gives the IRP up as a pointer; it is still to be completed.
+    pub fn into_raw(self) -> NonNull<IRP> {
+        self.0
+    }
+
+    fn get(&self) -> &IRP {
+        // SAFETY: an owned IRP lives until it is completed.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn stack(&self) -> *mut IO_STACK_LOCATION {
+        // SAFETY: the field lies inside the IRP.
+        let field = unsafe { self.0.as_ptr().byte_add(CURRENT_STACK_LOCATION) };
+        // SAFETY: every IRP that was dispatched has a current stack location.
+        unsafe { *field.cast::<*mut IO_STACK_LOCATION>() }
+    }
+
+    /// The file object that the request came through.
+    pub fn file(&self) -> *mut FILE_OBJECT {
+        // SAFETY: the stack location is this driver's.
+        unsafe { (*self.stack()).FileObject }
+    }
+
+    /// Parameters of a device control request.
+    ///
+    /// # Safety
+    /// The IRP is of `IRP_MJ_DEVICE_CONTROL`.
+    pub unsafe fn control(&self) -> Control {
+        // SAFETY: the major function selects this member of the union.
+        let parameters = unsafe { (*self.stack()).Parameters.DeviceIoControl };
+        Control {
+            code: parameters.IoControlCode,
+            input_length: parameters.InputBufferLength as usize,
+            output_length: parameters.OutputBufferLength as usize,
+        }
+    }
+
+    /// The I/O manager's buffer of a buffered or direct request, `length` bytes of it.
+    ///
+    /// # Safety
+    /// The request has such a buffer of at least `length` bytes.
+    pub unsafe fn input(&self, length: usize) -> &[u8] {
+        // SAFETY: buffered and direct requests use this member of the union.
+        let buffer = unsafe { self.get().AssociatedIrp.SystemBuffer };
+        if length == 0 || buffer.is_null() {
+            return &[];
+        }
+        // SAFETY: the caller knows the length; the I/O manager keeps the buffer until completion.
+        unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), length) }
+    }
+
+    /// The I/O manager's buffer of a buffered request, for the answer.
+    ///
+    /// # Safety
+    /// The request is buffered, with room for `length` bytes of output, and nothing else refers to the buffer.
+    pub unsafe fn output(&mut self, length: usize) -> &mut [u8] {
+        // SAFETY: buffered requests use this member of the union.
+        let buffer = unsafe { self.get().AssociatedIrp.SystemBuffer };
+        if length == 0 || buffer.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the caller knows the length; the I/O manager keeps the buffer until completion.
+        unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) }
+    }
+
+    /// The client's own pages of a direct request, mapped for the kernel: `MmGetSystemAddressForMdlSafe`.
+    /// They may change at any time, but they stay until the request is completed.
+    ///
+    /// # IRQL
+    /// Up to `DISPATCH_LEVEL`.
+    pub fn locked_pages(&self) -> Option<(NonNull<u8>, usize)> {
+        let mdl = self.get().MdlAddress;
+        if mdl.is_null() {
+            return None;
+        }
+        // SAFETY: the I/O manager built and locked the MDL of a direct request.
+        let fields = unsafe { &*mdl };
+        let address = if fields.MdlFlags & MAPPED != 0 {
+            fields.MappedSystemVa
+        } else {
+            // SAFETY: the pages are locked; the mapping is undone when the request is completed.
+            unsafe { MmMapLockedPagesSpecifyCache(mdl, 0, CACHED, core::ptr::null_mut(), 0, PRIORITY as _) }
+        };
+        NonNull::new(address.cast()).map(|address| (address, fields.ByteCount as usize))
+    }
+
+    /// Completes the request.
+    ///
+    /// # IRQL
+    /// Up to `DISPATCH_LEVEL`.
+    pub fn complete(mut self, status: NTSTATUS, information: usize) -> Disposition {
+        // SAFETY: the IRP is owned, and written only here.
+        let irp = unsafe { self.0.as_mut() };
+        irp.IoStatus.Information = information as u64;
+        // The status is the named half of a union with a pointer; its offset is fixed.
+        let place: *mut c_void = (&raw mut irp.IoStatus).cast();
+        // SAFETY: the status is the first member of the block.
+        unsafe { place.cast::<NTSTATUS>().write(status) };
+        // SAFETY: the IRP is owned and not used again; it has no cancel routine.
+        unsafe { IofCompleteRequest(self.0.as_ptr(), 0) };
+        Disposition(status)
+    }
+
+    /// Marks the request pending: the dispatch routine returns what is returned here, and the IRP completes
+    /// later.
+    pub fn pend(self) -> (Self, Disposition) {
+        // SAFETY: the stack location is this driver's.
+        unsafe { (*self.stack()).Control |= PENDING_RETURNED };
+        (self, Disposition(STATUS_PENDING))
+    }
+
+    /// Keeps a pointer in the part of the IRP that is the driver's while it owns it.
+    pub fn set_context(&self, context: *const c_void) {
+        // SAFETY: `DriverContext` is the first member of the tail's overlay.
+        unsafe { self.0.as_ptr().byte_add(offset_of!(IRP, Tail)).cast::<*const c_void>().write(context) };
+    }
+
+    /// What [`Irp::set_context`] kept.
+    pub fn context(&self) -> *const c_void {
+        // SAFETY: `DriverContext` is the first member of the tail's overlay.
+        unsafe { self.0.as_ptr().byte_add(offset_of!(IRP, Tail)).cast::<*const c_void>().read() }
+    }
+}
+
+/// A cancel routine's own signature.
+pub type CancelRoutine = unsafe extern "C" fn(*mut DEVICE_OBJECT, *mut IRP);
+
+/// `IoSetCancelRoutine`: arms or disarms, and returns whether a routine was armed until now. A routine that
+/// was not armed any more has been called, or is about to be.
+///
+/// # Safety
+/// `irp` is alive for the time of the call.
+///
+/// # IRQL
+/// Up to `DISPATCH_LEVEL`.
+pub unsafe fn set_cancel_routine(irp: NonNull<IRP>, routine: Option<CancelRoutine>) -> bool {
+    let new = routine.map_or(core::ptr::null_mut(), |routine| routine as *mut c_void);
+    // SAFETY: the caller keeps the IRP alive, and the field lies inside it.
+    let field = unsafe { &raw mut (*irp.as_ptr()).CancelRoutine };
+    // SAFETY: the field is an aligned pointer that everybody changes atomically.
+    let field = unsafe { AtomicPtr::from_ptr(field.cast::<*mut c_void>()) };
+    !field.swap(new, Ordering::SeqCst).is_null()
+}
+
+/// Whether the request was asked to be cancelled.
+///
+/// # Safety
+/// `irp` is alive for the time of the call.
+pub unsafe fn cancelled(irp: NonNull<IRP>) -> bool {
+    // SAFETY: the caller keeps the IRP alive.
+    unsafe { (&raw const (*irp.as_ptr()).Cancel).read_volatile() != 0 }
+}
+
+/// Releases the cancel spin lock, first thing in a cancel routine.
+///
+/// # Safety
+/// The caller is a cancel routine that was called with `irp` and has not released the lock.
+pub unsafe fn release_cancel_lock(irp: NonNull<IRP>) {
+    // SAFETY: the IRP is alive in its cancel routine.
+    let old = unsafe { (*irp.as_ptr()).CancelIrql };
+    // SAFETY: the I/O manager took the lock for this call and left the old level in the IRP.
+    unsafe { IoReleaseCancelSpinLock(old) };
+}

@@ -1,0 +1,31 @@
+//! Text for the kernel: UTF-16 made at compile time, and counted strings.
+use ndis_sys::UNICODE_STRING;
+
+/// ASCII text as UTF-16, made at compile time.
+pub(crate) const fn utf16<const N: usize>(text: &str) -> [u16; N] {
+    let bytes = text.as_bytes();
+    assert!(bytes.len() == N, "the length is that of the text");
+    let mut units = [0; N];
+    let mut index = 0;
+    while index < N {
+        assert!(bytes[index].is_ascii(), "names are ASCII");
+        units[index] = bytes[index] as u16;
+        index += 1;
+    }
+    units
+}
+
+/// A counted string over static text.
+pub(crate) const fn counted(text: &'static [u16]) -> UNICODE_STRING {
+    let bytes = (text.len() * 2) as u16;
+    UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: text.as_ptr().cast_mut() }
+}
+
+/// Static UTF-16 of a constant.
+macro_rules! wide {
+    ($text:expr) => {{
+        static TEXT: [u16; $text.len()] = $crate::text::utf16($text);
+        $crate::text::counted(&TEXT)
+    }};
+}
+pub(crate) use wide;

@@ -1,0 +1,76 @@
+//! `cargo xtask build`: the driver, and the images that only the tests use.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{image, inf, linux_wdk, process};
+
+const TARGET: &str = "x86_64-pc-windows-msvc";
+
+/// A build of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavor {
+    /// What ships.
+    Release,
+    /// With debug assertions: IRQL assertions, canaries behind slots, the gate's own checks.
+    Checked,
+    /// With the gate bypassed: the wrong driver of the tests' negative control.
+    GateBypass,
+}
+
+impl Flavor {
+    /// Where the images of this build lie, below `target/`.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "sluice",
+            Self::Checked => "sluice-checked",
+            Self::GateBypass => "sluice-gate-bypass",
+        }
+    }
+
+    /// The image of this build.
+    pub(crate) fn image(self) -> PathBuf {
+        process::root().join("target").join(self.folder()).join("sluice.sys")
+    }
+}
+
+/// Builds one image and checks it; returns where it is.
+pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
+    // Each flavor has a target folder of its own: they differ in features and would evict each other.
+    let profile = if flavor == Flavor::Checked { "checked" } else { "release" };
+    let mut build = driver_cargo("build")?;
+    build.arg("--profile").arg(profile);
+    if flavor == Flavor::GateBypass {
+        build.args(["--features", "gate-bypass"]);
+    }
+    process::run(&mut build)?;
+
+    let built = process::root().join("target/driver").join(TARGET).join(profile);
+    let sys = flavor.image();
+    let folder = sys.parent().context("image without folder")?;
+    fs::create_dir_all(folder)?;
+    copy(&built.join("sluice.dll"), &sys)?;
+    copy(&built.join("sluice.pdb"), &folder.join("sluice.pdb"))?;
+    image::check(&sys)?;
+    if flavor == Flavor::Release {
+        inf::stamp(&folder.join("sluice.inf"))?;
+    }
+    Ok(sys)
+}
+
+/// Cargo on the driver package: with the installed WDK on Windows, with what stands in for it on Linux.
+pub(crate) fn driver_cargo(verb: &str) -> Result<std::process::Command> {
+    let mut cargo = process::cargo();
+    cargo.args([verb, "--locked", "--package", "sluice", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(process::root().join("target/driver"));
+    if cfg!(not(windows)) {
+        cargo.arg("--config").arg(linux_wdk::prepare()?.config);
+    }
+    Ok(cargo)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Debian packages that the Linux build needs.
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// A package, and a file that shows that it is there.
+struct Package {
+    name: &'static str,
+    shown_by: &'static str,
+}
+
+const DRIVER: [Package; 3] = [
+    Package { name: "mingw-w64-common", shown_by: "/usr/share/mingw-w64/include/ddk/ntifs.h" },
+    Package { name: "mingw-w64-x86-64-dev", shown_by: "/usr/x86_64-w64-mingw32/lib/libntoskrnl.a" },
+    Package { name: "libclang-19-dev", shown_by: "/usr/lib/llvm-19/lib/libclang.so" },
+];
+
+const WINDOWS_CLIENT: [Package; 1] =
+    [Package { name: "gcc-mingw-w64-x86-64", shown_by: "/usr/bin/x86_64-w64-mingw32-gcc" }];
+
+/// Where bindgen finds libclang.
+pub(crate) const LIBCLANG_PATH: &str = "/usr/lib/llvm-19/lib";
+
+/// Installs what the driver's build needs, or says how.
+pub(crate) fn for_driver() -> Result<()> {
+    install(&DRIVER)
+}
+
+/// Installs what the build of the Windows client needs, or says how.
+pub(crate) fn for_windows_client() -> Result<()> {
+    install(&WINDOWS_CLIENT)
+}
+
+fn install(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&str> =
+        packages.iter().filter(|package| !Path::new(package.shown_by).exists()).map(|package| package.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if !process::is_root() {
+        bail!("Debian packages are missing; run: sudo apt-get install --yes --no-install-recommends {names}");
+    }
+    eprintln!("installing Debian packages: {names}");
+    let install = || {
+        let mut command = process::command("apt-get");
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&missing);
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
+        process::run(&mut command)
+    };
+    // An image may come without package lists; they are fetched only if the first try fails.
+    install().or_else(|_| {
+        process::run(process::command("apt-get").args(["update", "--quiet"]).stdout(std::io::stderr()))?;
+        install()
+    })
+}

@@ -1,0 +1,66 @@
+//! The INF: stamped from `inf/sluice.inx`, as `stampinf` does it.
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// Writes the INF of this version and of today.
+pub(crate) fn stamp(path: &Path) -> Result<()> {
+    let template = process::root().join("inf/sluice.inx");
+    let text = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
+    let days = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 86_400;
+    std::fs::write(path, stamped(&text, days, env!("CARGO_PKG_VERSION"))?)?;
+    Ok(())
+}
+
+/// Fills in the architecture and `DriverVer`; `days` counts from 1970.
+fn stamped(template: &str, days: u64, version: &str) -> Result<String> {
+    let (year, month, day) = date(days);
+    let driver_version = format!("DriverVer = {month:02}/{day:02}/{year},{version}.0");
+    let text = template.replace("$ARCH$", "amd64");
+    anyhow::ensure!(text.contains("DriverVer ="), "inf/sluice.inx has no DriverVer line to fill in");
+    let lines = text.lines().map(|line| if line.starts_with("DriverVer =") { &driver_version } else { line });
+    Ok(lines.map(|line| format!("{line}\r\n")).collect())
+}
+
+/// Year, month and day of a day counted from 1970, in the Gregorian calendar.
+fn date(days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut year = 1970;
+    let mut rest = days;
+    while rest >= 365 + u64::from(leap(year)) {
+        rest -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if rest < length {
+            break;
+        }
+        rest -= length;
+        month += 1;
+    }
+    (year, month, rest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), (1970, 1, 1));
+        assert_eq!(date(789), (1972, 2, 29));
+        assert_eq!(date(11_016), (2000, 2, 29));
+        assert_eq!(date(20_778), (2026, 11, 21));
+    }
+
+    #[test]
+    fn architecture_and_version_are_filled_in() {
+        let text = stamped("[V]\nDriverVer = \nx = NT$ARCH$\n", 20_778, "1.2.3").unwrap();
+        assert_eq!(text, "[V]\r\nDriverVer = 11/21/2026,1.2.3.0\r\nx = NTamd64\r\n");
+    }
+}

@@ -1,0 +1,312 @@
+//! What stands in for Microsoft's WDK on Linux: headers of mingw-w64 in the shape of a WDK, import libraries
+//! made from its export names, and a build-time copy of `wdk-build` that runs on this host.
+//!
+//! Nothing of it is committed and nothing of it reaches a Windows build: it lives under `target/` and is put
+//! in place by a cargo configuration that only this route passes.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{debian, process};
+
+/// Version of the WDK whose shape is imitated.
+const WDK_VERSION: &str = "10.0.26100.0";
+/// The release that the edits below fit.
+const WDK_BUILD_VERSION: &str = "0.6.0";
+const MINGW_HEADERS: &str = "/usr/share/mingw-w64/include";
+const MINGW_LIBRARIES: &str = "/usr/x86_64-w64-mingw32/lib";
+
+/// Exports of the real libraries that mingw-w64's lists lack.
+const EXTRA_EXPORTS: [(&str, &str, &[&str]); 3] = [
+    (
+        "ntoskrnl",
+        "ntoskrnl.exe",
+        &["__chkstk", "ExAllocatePool2", "ExAllocatePool3", "KeInitializeSpinLock", "KfRaiseIrql", "KeLowerIrql"],
+    ),
+    ("hal", "hal.dll", &[]),
+    ("wmilib", "wmilib.sys", &["WmiSystemControl"]),
+];
+
+/// One edit of `wdk-build`'s sources.
+struct Edit {
+    what: &'static str,
+    file: &'static str,
+    find: &'static str,
+    put: &'static str,
+    times: usize,
+}
+
+const EDITS: [Edit; 9] = [
+    Edit {
+        what: "import of the windows crate only on Windows",
+        file: "src/utils.rs",
+        find: "use windows::{",
+        put: "#[cfg(windows)]\nuse windows::{",
+        times: 1,
+    },
+    Edit {
+        what: "CStr is used only by the registry code",
+        file: "src/utils.rs",
+        find: "    ffi::{CStr, OsStr},",
+        put: "    ffi::OsStr,",
+        times: 1,
+    },
+    Edit {
+        what: "CStr named in full in the registry code",
+        file: "src/utils.rs",
+        find: "                    CStr::from_bytes",
+        put: "                    std::ffi::CStr::from_bytes",
+        times: 1,
+    },
+    Edit {
+        what: "registry lookups only on Windows",
+        file: "src/utils.rs",
+        find: "    if let Some(path) = read_registry",
+        put: "    #[cfg(windows)]\n    if let Some(path) = read_registry",
+        times: 2,
+    },
+    Edit {
+        what: "registry reader only on Windows",
+        file: "src/utils.rs",
+        find: "fn read_registry_key_string_value(",
+        put: "#[cfg(windows)]\nfn read_registry_key_string_value(",
+        times: 1,
+    },
+    Edit {
+        what: "symlink_file of this host, used",
+        file: "src/cargo_make.rs",
+        find: "std::os::windows::fs::symlink_file(",
+        put: "symlink_file(",
+        times: 2,
+    },
+    Edit {
+        what: "symlink_file of this host, imported",
+        file: "src/cargo_make.rs",
+        find: "use anyhow::Context;\n",
+        put: "#[cfg(not(windows))]\nuse std::os::unix::fs::symlink as symlink_file;\n#[cfg(windows)]\nuse \
+              std::os::windows::fs::symlink_file;\n\nuse anyhow::Context;\n",
+        times: 1,
+    },
+    Edit {
+        what: "setting an environment variable on this host",
+        file: "src/utils.rs",
+        find: concat!(
+            "pub fn set_var<K, V>(_key: K, _value: V)\nwhere\n    K: AsRef<OsStr>,\n    V: AsRef<OsStr>,\n{\n",
+            "    compile_error!(\n        \"windows-drivers-rs is designed to be run on a Windows host machine in a ",
+            "WDK environment. \\\n         Please build using a Windows target.\"\n    );\n}"
+        ),
+        put: concat!(
+            "pub fn set_var<K, V>(key: K, value: V)\nwhere\n    K: AsRef<OsStr>,\n    V: AsRef<OsStr>,\n{\n",
+            "    // SAFETY: called by build scripts and cargo-make helpers, which have one thread.\n",
+            "    unsafe { env::set_var(key, value) }\n}"
+        ),
+        times: 1,
+    },
+    Edit {
+        what: "removing an environment variable on this host",
+        file: "src/utils.rs",
+        find: concat!(
+            "pub fn remove_var<K>(_key: K)\nwhere\n    K: AsRef<OsStr>,\n{\n",
+            "    compile_error!(\n        \"windows-drivers-rs is designed to be run on a Windows host machine in a ",
+            "WDK environment. \\\n         Please build using a Windows target.\"\n    );\n}"
+        ),
+        put: concat!(
+            "pub fn remove_var<K>(key: K)\nwhere\n    K: AsRef<OsStr>,\n{\n",
+            "    // SAFETY: called by build scripts and cargo-make helpers, which have one thread.\n",
+            "    unsafe { env::remove_var(key) }\n}"
+        ),
+        times: 1,
+    },
+];
+
+/// Where everything lies, and the cargo configuration that puts it in place.
+pub(crate) struct LinuxWdk {
+    /// The configuration file, to be passed with `--config`.
+    pub(crate) config: PathBuf,
+}
+
+/// Makes all of it, anew each time: it takes less than a second.
+pub(crate) fn prepare() -> Result<LinuxWdk> {
+    debian::for_driver()?;
+    let home = process::root().join("target/linux-wdk");
+    fs::create_dir_all(&home)?;
+    headers(&home)?;
+    libraries(&home)?;
+    process::run(process::cargo().args(["fetch", "--quiet", "--locked"]))?;
+    let overrides = [patched_wdk_build(&home)?, empty_windows_future(&home)?];
+    let config = home.join("config.toml");
+    write_if_changed(&config, &configuration(&home, &overrides))?;
+    Ok(LinuxWdk { config })
+}
+
+fn configuration(home: &Path, overrides: &[PathBuf]) -> String {
+    let paths: Vec<String> = overrides.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+    format!(
+        "paths = [{}]\n\
+         [target.x86_64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
+         [env]\nLIBCLANG_PATH = \"{}\"\nWDKContentRoot = {:?}\nVersion_Number = \"{WDK_VERSION}\"\n",
+        paths.join(", "),
+        debian::LIBCLANG_PATH,
+        home.join("wdk").display().to_string(),
+    )
+}
+
+/// Writes only what differs, so that cargo does not rebuild for nothing.
+fn write_if_changed(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn link(target: &Path, link: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot link {}", link.display()))?;
+    Ok(())
+}
+
+/// `Include/<version>/km` with an overlay in `km/crt`, where the search starts.
+fn headers(home: &Path) -> Result<()> {
+    let include = home.join("wdk/Include").join(WDK_VERSION);
+    let km = include.join("km");
+    fs::create_dir_all(km.join("crt"))?;
+    link(Path::new(MINGW_HEADERS), &include.join("shared"))?;
+    for entry in fs::read_dir(Path::new(MINGW_HEADERS).join("ddk"))? {
+        let path = entry?.path();
+        if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|kind| kind == "h")) {
+            link(&path, &km.join(name))?;
+        }
+    }
+    for entry in fs::read_dir(process::root().join("xtask/wdk-overlay"))? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name() {
+            write_if_changed(&km.join("crt").join(name), &fs::read_to_string(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// `Lib/<version>/km/x64`: import libraries out of export names.
+fn libraries(home: &Path) -> Result<()> {
+    let folder = home.join("wdk/Lib").join(WDK_VERSION).join("km/x64");
+    fs::create_dir_all(&folder)?;
+    let tools = tools()?;
+    for (library, module, extra) in EXTRA_EXPORTS {
+        let archive = Path::new(MINGW_LIBRARIES).join(format!("lib{library}.a"));
+        let mut names: BTreeSet<String> = extra.iter().map(|name| (*name).to_owned()).collect();
+        if archive.exists() {
+            let mut nm = process::command(tools.join("llvm-nm"));
+            let symbols = process::output(nm.args(["--extern-only", "--defined-only"]).arg(&archive))?;
+            names.extend(symbols.lines().filter_map(|line| line.split_once(" T ")).map(|(_, name)| name.to_owned()));
+        }
+        let names: Vec<String> = names.into_iter().collect();
+        let definition = folder.join(format!("{library}.def"));
+        let text = format!("LIBRARY {module}\nEXPORTS\n{}\n", names.join("\n"));
+        let output = folder.join(format!("{library}.lib"));
+        if output.exists() && fs::read_to_string(&definition).is_ok_and(|old| old == text) {
+            continue;
+        }
+        fs::write(&definition, text)?;
+        process::run(
+            process::command(tools.join("rust-lld"))
+                .args(["-flavor", "link", "/lib", "/nologo", "/machine:x64"])
+                .arg(format!("/def:{}", definition.display()))
+                .arg(format!("/out:{}", output.display())),
+        )?;
+    }
+    // rustc emits no stack cookies, so nothing of this library is referenced.
+    let cookies = folder.join("BufferOverflowFastFailK.lib");
+    if cookies.exists() {
+        return Ok(());
+    }
+    process::run(process::command(tools.join("llvm-ar")).arg("crs").arg(cookies))
+}
+
+/// The toolchain's own binary tools.
+fn tools() -> Result<PathBuf> {
+    let sysroot = process::output(process::command("rustc").args(["--print", "sysroot"]))?;
+    let version = process::output(process::command("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let folder = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin");
+    if folder.join("llvm-nm").exists() {
+        Ok(folder)
+    } else {
+        bail!("the toolchain lacks its binary tools; run: rustup component add llvm-tools")
+    }
+}
+
+/// Folder of a dependency's sources.
+fn source_of(name: &str) -> Result<(PathBuf, String)> {
+    let metadata = process::output(process::cargo().args(["metadata", "--format-version=1", "--locked"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let package = metadata["packages"]
+        .as_array()
+        .and_then(|packages| packages.iter().find(|package| package["name"] == name))
+        .with_context(|| format!("{name} is not a dependency of this workspace"))?;
+    let manifest = package["manifest_path"].as_str().context("package without manifest")?;
+    let folder = Path::new(manifest).parent().context("manifest without folder")?.to_path_buf();
+    Ok((folder, package["version"].as_str().unwrap_or_default().to_owned()))
+}
+
+fn copy_tree(from: &Path, to: &Path, edit: &dyn Fn(&Path, String) -> Result<String>) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name() else { continue };
+        if path.is_dir() {
+            copy_tree(&path, &to.join(name), edit)?;
+        } else if path.extension().is_some_and(|kind| kind == "rs" || kind == "toml") {
+            write_if_changed(&to.join(name), &edit(&path, fs::read_to_string(&path)?)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn patched_wdk_build(home: &Path) -> Result<PathBuf> {
+    let (source, version) = source_of("wdk-build")?;
+    if version != WDK_BUILD_VERSION {
+        bail!(
+            "wdk-build is {version}, but the edits in xtask/src/linux_wdk.rs are for {WDK_BUILD_VERSION}: \
+             check each of them against the new sources, then change WDK_BUILD_VERSION"
+        );
+    }
+    let target = home.join("wdk-build");
+    copy_tree(&source, &target, &|path, text| edited(path.strip_prefix(&source)?, &text))?;
+    Ok(target)
+}
+
+/// Applies the edits of one file, and says which one no longer applies.
+fn edited(file: &Path, text: &str) -> Result<String> {
+    let mut text = text.replace("\r\n", "\n");
+    for edit in EDITS.iter().filter(|edit| file == Path::new(edit.file)) {
+        let found = text.matches(edit.find).count();
+        if found != edit.times {
+            bail!(
+                "the edit \"{}\" of wdk-build's {} no longer applies: expected {:?} {} time(s), found {found}",
+                edit.what,
+                edit.file,
+                edit.find,
+                edit.times
+            );
+        }
+        text = text.replace(edit.find, edit.put);
+    }
+    Ok(text)
+}
+
+/// `windows-future` does not build on other hosts, and nothing here calls it.
+fn empty_windows_future(home: &Path) -> Result<PathBuf> {
+    let (source, _) = source_of("windows-future")?;
+    let target = home.join("windows-future");
+    write_if_changed(&target.join("Cargo.toml"), &fs::read_to_string(source.join("Cargo.toml"))?)?;
+    write_if_changed(&target.join("src/lib.rs"), "#![no_std]\n")?;
+    write_if_changed(&target.join("readme.md"), "")?;
+    Ok(target)
+}

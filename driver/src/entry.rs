@@ -104,7 +104,7 @@ fn characteristics(minor: u32) -> NDIS_FILTER_DRIVER_CHARACTERISTICS {
 /// # Safety
 /// Called once, by the system.
 #[unsafe(export_name = "DriverEntry")]
-pub unsafe extern "system" fn driver_entry(
+pub(crate) unsafe extern "system" fn driver_entry(
     driver: &mut DRIVER_OBJECT,
     _registry_path: PCUNICODE_STRING,
 ) -> NTSTATUS {

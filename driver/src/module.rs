@@ -246,8 +246,8 @@ impl Module {
             return Ok(false);
         }
         let new = Slabs::build(passive, self, layout)?;
-        // There were none, so none come back.
-        self.swap_slabs(passive, proof, Some(new)).map_or((), |old| old.free(passive, proof));
+        let none = self.swap_slabs(passive, proof, Some(new));
+        debug_assert!(none.is_none(), "the old slabs were freed above");
         Ok(true)
     }
 

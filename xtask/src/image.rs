@@ -4,7 +4,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use object::pe;
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
-use object::{LittleEndian as LE, Object};
+use object::{LittleEndian as LE, Object, ObjectSection, SectionKind};
 
 /// Modules that a filter driver may import from.
 const ALLOWED_IMPORTS: [&str; 3] = ["ntoskrnl.exe", "ndis.sys", "hal.dll"];
@@ -30,10 +30,10 @@ pub(crate) fn faults(data: &[u8]) -> Result<Vec<String>> {
     expect((traits & pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT).0 != 0, "the image is not NX compatible");
     expect((traits & pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE).0 != 0, "the image has no dynamic base");
     expect((header.characteristics.get(LE) & pe::IMAGE_FILE_RELOCS_STRIPPED).0 == 0, "relocations are stripped");
-    expect(
-        file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_BASERELOC).is_some(),
-        "there is no relocation directory",
-    );
+    // An image without a single absolute address needs no relocations; then none may be there to be missed.
+    let relocatable = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_BASERELOC).is_some()
+        || !holds_addresses(&file, optional.image_base(), u64::from(optional.size_of_image()));
+    expect(relocatable, "the image holds absolute addresses and no relocations");
     expect(optional.check_sum() == checksum(data), "the PE checksum is wrong");
     for import in file.imports()? {
         let import = import?;
@@ -59,6 +59,16 @@ pub(crate) fn faults(data: &[u8]) -> Result<Vec<String>> {
         }
     }
     Ok(faults)
+}
+
+/// Whether an aligned word of a data section looks like an address inside the image.
+fn holds_addresses(file: &PeFile64<'_>, base: u64, length: u64) -> bool {
+    file.sections()
+        .filter(|section| !matches!(section.kind(), SectionKind::Text))
+        .filter_map(|section| section.data().ok())
+        .flat_map(|data| data.chunks_exact(8))
+        .filter_map(|word| word.try_into().map(u64::from_le_bytes).ok())
+        .any(|word| (base..base + length).contains(&word))
 }
 
 /// Fails with every fault of the image at `path`.

@@ -1,1 +1,23 @@
-//! tmp
+//! A simulated Windows computer that runs NDIS filter drivers on Linux.
+//!
+//! It loads a shipped `.sys`, offers it `ntoskrnl.exe` and `ndis.sys`, plays adapters, protocols and clients
+//! against it under schedules that a seed chooses, and stops with a Windows bugcheck on the first rule broken.
+//! A driver runs as it is: its code on its own kernel stack of 24 KiB, its memory in special pool.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(clippy::indexing_slicing, reason = "the machine's own tables; a wrong index stops a test")]
+
+pub mod bugcheck;
+mod fault;
+mod image;
+mod io;
+mod kernel;
+mod machine;
+mod memory;
+pub mod ndis;
+mod report;
+mod sched;
+mod stack;
+pub mod user;
+
+pub use kernel::exports;
+pub use machine::{Configuration, Counts, LoadError, Machine};

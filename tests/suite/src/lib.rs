@@ -1,1 +1,6 @@
-//! tmp
+//! Scenarios against the shipped `sluice.sys` on the simulated machine.
+
+pub mod client;
+pub mod explore;
+pub mod image;
+pub mod scenario;

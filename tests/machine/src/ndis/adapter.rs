@@ -1,0 +1,512 @@
+//! Simulated network adapters: how they complete sends, what reaches the wire, and their life.
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ndis_sys::{NET_BUFFER_LIST, NetBufferListCancelId};
+use pcap_file::DataLink;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
+use pcap_file::pcapng::PcapNgWriter;
+
+use super::lists::{self, Owner};
+use super::module::Module;
+use super::{stack, status};
+use crate::kernel::objects;
+use crate::machine::{Machine, current};
+use crate::memory::{field, get, set};
+use crate::sched::Dpc;
+
+/// When an adapter completes what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completes {
+    /// Inside the send call.
+    Inline,
+    /// Later, in order, after this range of microseconds.
+    Late(u64, u64),
+    /// Later, in any order and in parts, after this range of microseconds.
+    OutOfOrder(u64, u64),
+    /// One of the above, chosen for each call.
+    Any,
+}
+
+/// How an adapter is built.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Friendly name.
+    pub name: String,
+    /// Bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Room in front of a frame that the miniport asks for.
+    pub backfill: u32,
+    /// When sends complete.
+    pub completes: Completes,
+    /// Every n-th frame comes back with an error.
+    pub fails_every: Option<u64>,
+    /// Where the frames go that reach the wire.
+    pub capture: Option<PathBuf>,
+    /// Whether frames that reach the wire are kept, for [`Adapter::wire`].
+    pub keeps_frames: bool,
+    /// Whether a DMA adapter can be had for the adapter's device.
+    pub dma: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "Simulated Ethernet Adapter".to_owned(),
+            mtu: 1500,
+            backfill: 0,
+            completes: Completes::Late(5, 60),
+            fails_every: None,
+            capture: None,
+            keeps_frames: true,
+            dma: true,
+        }
+    }
+}
+
+/// What an adapter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The miniport runs.
+    Running,
+    /// The miniport is paused.
+    Paused,
+    /// The adapter is disabled: its stack is torn down.
+    Disabled,
+    /// The adapter was pulled out.
+    Removed,
+}
+
+/// A list that the adapter was given.
+#[derive(Clone, Debug)]
+struct Transmit {
+    list: u64,
+    frames: Vec<Vec<(u64, u64)>>,
+    due: u64,
+}
+
+/// What an adapter has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Frames on the wire.
+    pub frames: u64,
+    /// Frames given back with an error.
+    pub failed: u64,
+    /// Lists of the host's own that were sent.
+    pub host_sent: u64,
+    /// Lists of the host's own that came back.
+    pub host_completed: u64,
+}
+
+/// One pause of a module that had to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct PauseRecord {
+    /// Lists out when the pause began.
+    pub in_flight: u64,
+    /// Simulated microseconds from the call of `FilterPause` to its completion.
+    pub microseconds: u64,
+}
+
+type Capture = PcapNgWriter<BufWriter<File>>;
+
+/// A simulated adapter with its stack of filter modules.
+pub struct Adapter {
+    /// Which of the machine's adapters.
+    pub index: usize,
+    /// Its settings.
+    pub settings: Settings,
+    /// MTU now.
+    pub mtu: Cell<u32>,
+    device: Cell<u64>,
+    state: Cell<State>,
+    /// Modules, lowest first.
+    pub(crate) modules: RefCell<Vec<Rc<Module>>>,
+    transmits: RefCell<Vec<Transmit>>,
+    last_due: Cell<u64>,
+    given: Cell<u64>,
+    capture: RefCell<Option<Capture>>,
+    wire: RefCell<Vec<Vec<u8>>>,
+    counters: Cell<Counters>,
+    pub(crate) pauses: RefCell<Vec<PauseRecord>>,
+    /// Operations on the stack, one at a time, in the order in which they were asked for.
+    operations: RefCell<VecDeque<u64>>,
+    next_operation: Cell<u64>,
+    pub(crate) protocol_running: Cell<bool>,
+    trigger: RefCell<Option<(u64, Box<dyn FnOnce()>)>>,
+    pub(crate) restart_queued: RefCell<Vec<u64>>,
+}
+
+impl Adapter {
+    pub(crate) fn new(index: usize, settings: Settings) -> Result<Self> {
+        let capture = match &settings.capture {
+            Some(path) => {
+                let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+                let mut writer = PcapNgWriter::new(BufWriter::new(file))?;
+                let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options: vec![] };
+                writer.write_pcapng_block(block)?;
+                Some(writer)
+            }
+            None => None,
+        };
+        Ok(Self {
+            index,
+            mtu: Cell::new(settings.mtu),
+            settings,
+            device: Cell::new(0),
+            state: Cell::new(State::Running),
+            modules: RefCell::default(),
+            transmits: RefCell::default(),
+            last_due: Cell::new(0),
+            given: Cell::new(0),
+            capture: RefCell::new(capture),
+            wire: RefCell::default(),
+            counters: Cell::default(),
+            pauses: RefCell::default(),
+            operations: RefCell::default(),
+            next_operation: Cell::new(0),
+            protocol_running: Cell::new(true),
+            trigger: RefCell::new(None),
+            restart_queued: RefCell::default(),
+        })
+    }
+
+    /// GUID of the adapter, as text.
+    pub fn guid(&self) -> String {
+        format!("{{0ADA0000-0000-4000-8000-0000000000{:02X}}}", self.index)
+    }
+
+    /// Address of the adapter.
+    pub fn mac(&self) -> [u8; 6] {
+        [0x02, 0x51, 0x1C, 0xE0, 0, self.index as u8]
+    }
+
+    /// What it does.
+    pub fn state(&self) -> State {
+        self.state.get()
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.set(state);
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        !matches!(self.state.get(), State::Removed | State::Disabled)
+    }
+
+    /// The physical device object, made when it is first needed.
+    pub(crate) fn physical_device(&self) -> u64 {
+        if self.device.get() == 0 {
+            self.device.set(objects::device_object(0));
+        }
+        self.device.get()
+    }
+
+    /// Frames that reached the wire, if they are kept.
+    pub fn wire(&self) -> Vec<Vec<u8>> {
+        self.wire.borrow().clone()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    /// Pauses that were completed.
+    pub fn pauses(&self) -> Vec<PauseRecord> {
+        self.pauses.borrow().clone()
+    }
+
+    /// Lists that the adapter holds.
+    pub fn in_flight(&self) -> usize {
+        self.transmits.borrow().len()
+    }
+
+    /// States of the modules, lowest first.
+    pub fn module_states(&self) -> Vec<super::module::State> {
+        self.modules.borrow().iter().map(|module| module.state.get()).collect()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// Waits for the operations before, does `work`, and lets the next one go on.
+    pub(crate) fn exclusively(self: &Rc<Self>, work: impl FnOnce()) {
+        let ticket = self.ticket();
+        self.exclusively_with(ticket, work);
+    }
+
+    /// A place in the queue of operations.
+    pub(crate) fn ticket(&self) -> u64 {
+        let ticket = self.next_operation.get();
+        self.next_operation.set(ticket + 1);
+        self.operations.borrow_mut().push_back(ticket);
+        ticket
+    }
+
+    pub(crate) fn exclusively_with(self: &Rc<Self>, ticket: u64, work: impl FnOnce()) {
+        let adapter = self.clone();
+        current().scheduler.wait("the stack to settle", None, move || adapter.operations.borrow().front() == Some(&ticket));
+        work();
+        self.operations.borrow_mut().pop_front();
+    }
+
+    /// Disables the adapter, on a thread of its own.
+    pub fn disable(self: &Rc<Self>) {
+        self.operation("disable", |machine, adapter| stack::tear_down(machine, adapter, State::Disabled));
+    }
+
+    /// Pulls the adapter out, on a thread of its own.
+    pub fn unplug(self: &Rc<Self>) {
+        self.operation("unplug", |machine, adapter| {
+            adapter.fail_all(machine, status::ADAPTER_REMOVED);
+            stack::tear_down(machine, adapter, State::Removed);
+        });
+    }
+
+    /// Enables the adapter, on a thread of its own.
+    pub fn enable(self: &Rc<Self>) {
+        self.operation("enable", stack::bring_up);
+    }
+
+    /// Pauses and restarts the stack, on a thread of its own.
+    pub fn restart(self: &Rc<Self>) {
+        self.operation("restart", |machine, adapter| {
+            if adapter.is_present() {
+                stack::pause(machine, adapter, ndis_sys::NDIS_PAUSE_NDIS_INTERNAL);
+                stack::restart(machine, adapter);
+            }
+        });
+    }
+
+    /// Whether an operation on the stack is going on or waiting.
+    pub fn is_settled(&self) -> bool {
+        self.operations.borrow().is_empty()
+    }
+
+    fn operation(self: &Rc<Self>, name: &str, work: fn(&Machine, &Rc<Self>)) {
+        let adapter = self.clone();
+        let ticket = self.ticket();
+        current().spawn(&format!("{name} adapter {}", self.index), move || {
+            adapter.exclusively_with(ticket, || work(current(), &adapter));
+        });
+    }
+
+    /// Does `work` as soon as the adapter holds this many lists.
+    pub fn when_in_flight(&self, lists: u64, work: impl FnOnce() + 'static) {
+        self.trigger.replace(Some((lists, Box::new(work))));
+    }
+
+    fn pull_trigger(&self) {
+        let reached = self.trigger.borrow().as_ref().is_some_and(|(lists, _)| self.transmits.borrow().len() as u64 >= *lists);
+        if reached && let Some((_, work)) = self.trigger.take() {
+            work();
+        }
+    }
+
+    /// The host sends a frame of its own through the stack, on the running thread.
+    pub fn host_send(self: &Rc<Self>, frame: &[u8]) {
+        if !self.protocol_running.get() {
+            return;
+        }
+        let machine = current();
+        let list = machine.ndis.lists.protocol_list(machine, self.index, frame);
+        self.count(|counters| counters.host_sent += 1);
+        let top = self.modules.borrow().len();
+        stack::send_down(machine, self, top, &[list], 0, 0);
+    }
+
+    /// Lists of the host's own that have not come back.
+    pub(crate) fn host_outstanding(&self) -> u64 {
+        let counters = self.counters.get();
+        counters.host_sent - counters.host_completed
+    }
+
+    /// A list of the host's own came back.
+    pub(crate) fn host_completed(&self, machine: &Machine, list: u64) {
+        machine.ndis.lists.free_protocol_list(machine, list);
+        self.count(|counters| counters.host_completed += 1);
+    }
+
+    /// The miniport's send handler.
+    pub(crate) fn transmit(self: &Rc<Self>, machine: &Machine, lists: &[u64]) {
+        let refused = match self.state.get() {
+            State::Running => None,
+            State::Paused => Some(status::PAUSED),
+            State::Disabled | State::Removed => Some(status::ADAPTER_REMOVED),
+        };
+        for list in lists {
+            machine.ndis.lists.give(machine, *list, Owner::Adapter(self.index), "given to the adapter");
+        }
+        if let Some(refused) = refused {
+            for list in lists {
+                set!(*list, NET_BUFFER_LIST, Status, refused);
+            }
+            stack::complete_up(machine, self, 0, lists);
+            return;
+        }
+        let completes = match self.settings.completes {
+            Completes::Any => match machine.scheduler.choose(3) {
+                0 => Completes::Inline,
+                1 => Completes::Late(0, 80),
+                _ => Completes::OutOfOrder(0, 200),
+            },
+            fixed => fixed,
+        };
+        let now = machine.scheduler.now();
+        let entries: Vec<Transmit> = lists
+            .iter()
+            .map(|list| {
+                let due = match completes {
+                    Completes::Late(least, most) => {
+                        let due = now + (least + machine.scheduler.choose(most - least + 1)) * 10;
+                        due.max(self.last_due.get())
+                    }
+                    Completes::OutOfOrder(least, most) => now + (least + machine.scheduler.choose(most - least + 1)) * 10,
+                    _ => now,
+                };
+                Transmit { list: *list, frames: lists::pieces(*list), due }
+            })
+            .collect();
+        if matches!(completes, Completes::Late(..)) {
+            self.last_due.set(entries.iter().map(|entry| entry.due).max().unwrap_or(0));
+        }
+        if completes == Completes::Inline {
+            let lists: Vec<u64> = entries.iter().map(|entry| self.finish(machine, entry)).collect();
+            stack::complete_up(machine, self, 0, &lists);
+            return;
+        }
+        let mut dues: Vec<u64> = entries.iter().map(|entry| entry.due).collect();
+        dues.sort_unstable();
+        dues.dedup();
+        // One interrupt for all that is due about then.
+        dues.dedup_by_key(|due| *due / 80);
+        self.transmits.borrow_mut().extend(entries);
+        for due in dues {
+            let adapter = self.clone();
+            machine.scheduler.after(due.saturating_sub(now) / 80 * 80 + 80, move || adapter.interrupt());
+        }
+        self.pull_trigger();
+    }
+
+    /// Something is due: a DPC completes it.
+    fn interrupt(self: &Rc<Self>) {
+        let machine = current();
+        let processor = machine.scheduler.choose(machine.scheduler.processors() as u64) as usize;
+        let adapter = self.clone();
+        let work = Box::new(move || {
+            let machine = current();
+            let now = machine.scheduler.now();
+            let mut due: Vec<Transmit> = {
+                let mut transmits = adapter.transmits.borrow_mut();
+                let (due, rest) = transmits.drain(..).partition(|entry| entry.due <= now);
+                *transmits = rest;
+                due
+            };
+            let shuffled = matches!(adapter.settings.completes, Completes::OutOfOrder(..) | Completes::Any);
+            if shuffled {
+                for index in (1..due.len()).rev() {
+                    due.swap(index, machine.scheduler.choose(index as u64 + 1) as usize);
+                }
+            } else {
+                due.sort_by_key(|entry| entry.due);
+            }
+            let mut rest = due.as_slice();
+            while !rest.is_empty() {
+                let part = if shuffled { 1 + machine.scheduler.choose(rest.len() as u64) as usize } else { rest.len() };
+                let (now, later) = rest.split_at(part);
+                let lists: Vec<u64> = now.iter().map(|entry| adapter.finish(machine, entry)).collect();
+                stack::complete_up(machine, &adapter, 0, &lists);
+                rest = later;
+            }
+            crate::kernel::ke::after_dpc(machine);
+        });
+        machine.scheduler.queue_dpc(Some(processor), Dpc { object: 0, work });
+    }
+
+    /// The device reads the frames of a list, and they are on the wire: or it fails them.
+    fn finish(&self, machine: &Machine, entry: &Transmit) -> u64 {
+        let number = self.given.get() + 1;
+        self.given.set(number);
+        if self.settings.fails_every.is_some_and(|every| number % every == 0) {
+            self.count(|counters| counters.failed += 1);
+            set!(entry.list, NET_BUFFER_LIST, Status, status::FAILURE);
+            return entry.list;
+        }
+        for pieces in &entry.frames {
+            let mut frame = Vec::new();
+            for (address, length) in pieces {
+                frame.extend(machine.dma.device_read(machine, self.physical_device(), *address, *length));
+            }
+            self.on_wire(machine, frame);
+        }
+        set!(entry.list, NET_BUFFER_LIST, Status, status::SUCCESS);
+        entry.list
+    }
+
+    fn on_wire(&self, machine: &Machine, frame: Vec<u8>) {
+        self.count(|counters| counters.frames += 1);
+        if let Some(writer) = self.capture.borrow_mut().as_mut() {
+            let block = EnhancedPacketBlock {
+                interface_id: 0,
+                timestamp: Duration::from_micros(machine.microseconds()),
+                original_len: frame.len() as u32,
+                data: frame.as_slice().into(),
+                options: vec![],
+            };
+            if let Err(error) = writer.write_pcapng_block(block) {
+                panic!("the capture cannot be written: {error}");
+            }
+        }
+        if self.settings.keeps_frames {
+            self.wire.borrow_mut().push(frame);
+        }
+    }
+
+    /// Gives everything back with a status.
+    fn fail_all(self: &Rc<Self>, machine: &Machine, with: i32) {
+        let all: Vec<Transmit> = self.transmits.borrow_mut().drain(..).collect();
+        self.give_back(machine, &all, with);
+    }
+
+    /// Gives back what has a cancel id.
+    pub(crate) fn cancel(self: &Rc<Self>, machine: &Machine, id: u64) {
+        let matches = |entry: &Transmit| {
+            let slot = std::mem::offset_of!(NET_BUFFER_LIST, NetBufferListInfo) + NetBufferListCancelId * 8;
+            get::<u64>(entry.list + slot as u64) == id
+        };
+        let cancelled: Vec<Transmit> = {
+            let mut transmits = self.transmits.borrow_mut();
+            let (cancelled, rest) = transmits.drain(..).partition(matches);
+            *transmits = rest;
+            cancelled
+        };
+        self.give_back(machine, &cancelled, status::SEND_ABORTED);
+    }
+
+    fn give_back(self: &Rc<Self>, machine: &Machine, entries: &[Transmit], with: i32) {
+        if entries.is_empty() {
+            return;
+        }
+        self.count(|counters| counters.failed += entries.len() as u64);
+        let lists: Vec<u64> = entries.iter().map(|entry| entry.list).collect();
+        for list in &lists {
+            set!(*list, NET_BUFFER_LIST, Status, with);
+        }
+        stack::complete_up(machine, self, 0, &lists);
+    }
+
+    /// Whether the adapter holds lists of a module.
+    pub(crate) fn holds_of(&self, source: u64) -> bool {
+        self.transmits.borrow().iter().any(|entry| field!(entry.list, NET_BUFFER_LIST, SourceHandle, u64) == source)
+    }
+}

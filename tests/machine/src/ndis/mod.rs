@@ -1,0 +1,98 @@
+//! NDIS: adapters, filter stacks, and who owns which list.
+
+pub mod adapter;
+pub(crate) mod exports;
+mod lists;
+mod module;
+mod stack;
+pub(crate) mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use self::adapter::{Adapter, Settings};
+use self::lists::Lists;
+use self::module::{FilterDriver, Module};
+use self::support::Support;
+use crate::machine::Machine;
+
+/// Statuses that the machine itself gives.
+pub(crate) mod status {
+    pub(crate) use ndis_sys::{
+        NDIS_STATUS_ADAPTER_REMOVED as ADAPTER_REMOVED, NDIS_STATUS_FAILURE as FAILURE,
+        NDIS_STATUS_PAUSED as PAUSED, NDIS_STATUS_PENDING as PENDING, NDIS_STATUS_SEND_ABORTED as SEND_ABORTED,
+        NDIS_STATUS_SUCCESS as SUCCESS,
+    };
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub(crate) struct Ndis {
+    adapters: RefCell<Vec<Rc<Adapter>>>,
+    drivers: RefCell<Vec<Rc<FilterDriver>>>,
+    modules: RefCell<BTreeMap<u64, Rc<Module>>>,
+    /// Handles of modules that were detached.
+    stale: RefCell<BTreeSet<u64>>,
+    pub(crate) lists: Lists,
+    pub(crate) support: Support,
+    next_handle: Cell<u64>,
+}
+
+impl Ndis {
+    pub(crate) fn add_adapter(&self, settings: Settings) -> Result<()> {
+        let index = self.adapters.borrow().len();
+        let adapter = Adapter::new(index, settings)?;
+        self.adapters.borrow_mut().push(Rc::new(adapter));
+        Ok(())
+    }
+
+    pub(crate) fn adapters(&self) -> Vec<Rc<Adapter>> {
+        self.adapters.borrow().clone()
+    }
+
+    /// Whether an object is the physical device object of an adapter that is there.
+    pub(crate) fn is_physical_device(&self, object: u64) -> bool {
+        self.adapters.borrow().iter().any(|adapter| adapter.physical_device() == object && adapter.is_present())
+    }
+
+    /// A handle that no driver may look behind.
+    fn new_handle(&self) -> u64 {
+        let number = self.next_handle.get() + 1;
+        self.next_handle.set(number);
+        0xFFFF_C000_0000_0000 + number * 0x1000
+    }
+
+    /// The module of a filter handle. A handle of a module that was detached stops the machine as NDIS's own
+    /// access to freed memory does.
+    fn module(&self, machine: &Machine, handle: u64, function: &str) -> Rc<Module> {
+        machine.checked();
+        if let Some(module) = self.modules.borrow().get(&handle) {
+            return module.clone();
+        }
+        let was = self.stale.borrow().contains(&handle);
+        stale(machine, handle, function, was)
+    }
+
+    fn is_stale(&self, handle: u64) -> bool {
+        self.stale.borrow().contains(&handle)
+    }
+}
+
+/// NDIS reads a filter block that is gone: what a user of a stale handle sees on Windows (seed 003).
+fn stale(machine: &Machine, handle: u64, function: &str, was: bool) -> ! {
+    use crate::bugcheck::code::{DRIVER_IRQL_NOT_LESS_OR_EQUAL, SYSTEM_SERVICE_EXCEPTION};
+    /// `STATUS_ACCESS_VIOLATION`.
+    const ACCESS_VIOLATION: u64 = 0xC000_0005;
+    /// Where the machine says that its NDIS lies.
+    const NDIS: u64 = 0xFFFF_F807_45E9_0000;
+    let what = if was { "a module that was detached" } else { "no module" };
+    let text = format!("ndis!{function} uses the handle {handle:#x}, which belongs to {what}");
+    let irql = machine.scheduler.irql();
+    if irql >= crate::sched::DISPATCH {
+        machine.bugcheck(DRIVER_IRQL_NOT_LESS_OR_EQUAL, [handle, u64::from(irql), 0, NDIS], text)
+    }
+    machine.bugcheck(SYSTEM_SERVICE_EXCEPTION, [ACCESS_VIOLATION, NDIS, handle, 0], text)
+}

@@ -1,0 +1,136 @@
+//! Filter drivers and their modules, as NDIS keeps them.
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use ndis_sys::NDIS_FILTER_DRIVER_CHARACTERISTICS as Characteristics;
+
+use super::adapter::Adapter;
+use crate::memory::field;
+
+/// States of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// `FilterAttach` runs.
+    Attaching,
+    /// Attached, or paused.
+    Paused,
+    /// `FilterRestart` runs.
+    Restarting,
+    /// Frames flow.
+    Running,
+    /// `FilterPause` was called and is not complete.
+    Pausing,
+    /// Gone.
+    Detached,
+}
+
+/// Handlers of a driver; 0 where there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Handlers {
+    pub(crate) set_options: u64,
+    pub(crate) set_module_options: u64,
+    pub(crate) attach: u64,
+    pub(crate) detach: u64,
+    pub(crate) restart: u64,
+    pub(crate) pause: u64,
+    pub(crate) oid_request: u64,
+    pub(crate) oid_request_complete: u64,
+    pub(crate) cancel_oid_request: u64,
+    pub(crate) net_pnp_event: u64,
+    pub(crate) device_pnp_event: u64,
+    pub(crate) status: u64,
+    pub(crate) data: DataHandlers,
+}
+
+/// Data handlers, which a module may change.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DataHandlers {
+    pub(crate) send: u64,
+    pub(crate) send_complete: u64,
+    pub(crate) cancel_send: u64,
+    pub(crate) receive: u64,
+    pub(crate) receive_return: u64,
+}
+
+impl Handlers {
+    /// Reads them from what a driver registered.
+    pub(crate) fn read(characteristics: u64) -> Self {
+        macro_rules! handler {
+            ($name:ident) => {
+                field!(characteristics, Characteristics, $name, u64)
+            };
+        }
+        Self {
+            set_options: handler!(SetOptionsHandler),
+            set_module_options: handler!(SetFilterModuleOptionsHandler),
+            attach: handler!(AttachHandler),
+            detach: handler!(DetachHandler),
+            restart: handler!(RestartHandler),
+            pause: handler!(PauseHandler),
+            oid_request: handler!(OidRequestHandler),
+            oid_request_complete: handler!(OidRequestCompleteHandler),
+            cancel_oid_request: handler!(CancelOidRequestHandler),
+            net_pnp_event: handler!(NetPnPEventHandler),
+            device_pnp_event: handler!(DevicePnPEventNotifyHandler),
+            status: handler!(StatusHandler),
+            data: DataHandlers {
+                send: handler!(SendNetBufferListsHandler),
+                send_complete: handler!(SendNetBufferListsCompleteHandler),
+                cancel_send: handler!(CancelSendNetBufferListsHandler),
+                receive: handler!(ReceiveNetBufferListsHandler),
+                receive_return: handler!(ReturnNetBufferListsHandler),
+            },
+        }
+    }
+}
+
+/// A registered filter driver.
+pub(crate) struct FilterDriver {
+    pub(crate) handle: u64,
+    pub(crate) object: u64,
+    pub(crate) context: u64,
+    pub(crate) handlers: Handlers,
+    pub(crate) registered: Cell<bool>,
+}
+
+/// One module.
+pub(crate) struct Module {
+    pub(crate) handle: u64,
+    pub(crate) driver: Rc<FilterDriver>,
+    pub(crate) adapter: Weak<Adapter>,
+    pub(crate) context: Cell<u64>,
+    pub(crate) state: Cell<State>,
+    pub(crate) data: Cell<DataHandlers>,
+    /// Lists that this module originated and that have not come back.
+    pub(crate) out: Cell<u64>,
+    /// `NdisFPauseComplete` was called for the pause that is going on.
+    pub(crate) pause_completed: Cell<bool>,
+    /// `FilterSetModuleOptions` runs.
+    pub(crate) in_options: Cell<bool>,
+    pub(crate) attributes_set: Cell<bool>,
+    /// The OID request that is on its way through this module, and where it came from.
+    pub(crate) oid: RefCell<Option<(u64, Rc<Cell<Option<i32>>>)>>,
+}
+
+impl Module {
+    pub(crate) fn new(handle: u64, driver: Rc<FilterDriver>, adapter: &Rc<Adapter>) -> Self {
+        let data = driver.handlers.data;
+        Self {
+            handle,
+            driver,
+            adapter: Rc::downgrade(adapter),
+            context: Cell::new(0),
+            state: Cell::new(State::Attaching),
+            data: Cell::new(data),
+            out: Cell::new(0),
+            pause_completed: Cell::new(false),
+            in_options: Cell::new(false),
+            attributes_set: Cell::new(false),
+            oid: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn adapter(&self) -> Rc<Adapter> {
+        self.adapter.upgrade().unwrap_or_else(|| panic!("adapters outlive their modules"))
+    }
+}

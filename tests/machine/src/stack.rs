@@ -1,0 +1,260 @@
+//! Kernel stacks, and the switch between driver code on them and the machine's code on the host's.
+//!
+//! A driver's code runs on a stack of 24 KiB, as on Windows, and its calls into the kernel run on the
+//! machine's own: how much stack a driver uses does not depend on how the machine is written.
+#![expect(unsafe_code, reason = "switches stacks and calling conventions")]
+use std::arch::naked_asm;
+use std::cell::RefCell;
+
+use crate::memory::PAGE;
+
+/// Bytes of stack that a driver has.
+pub(crate) const KERNEL_STACK: u64 = 24 * 1024;
+/// Stacks are aligned to this, so that a stack pointer tells where its stack's control page is.
+const ALIGNMENT: u64 = 64 * 1024;
+/// Where the control page lies in a stack's region.
+const CONTROL: u64 = ALIGNMENT - PAGE;
+
+thread_local! {
+    static SPARE: RefCell<Vec<KernelStack>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A kernel stack: an inaccessible part, the stack, and a control page that drivers do not know of.
+#[derive(Debug)]
+pub(crate) struct KernelStack {
+    region: u64,
+    mapping: u64,
+}
+
+impl KernelStack {
+    /// A stack, new or used before.
+    pub(crate) fn take() -> Self {
+        SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(Self::map)
+    }
+
+    /// Keeps the stack for the next thread.
+    pub(crate) fn give_back(self) {
+        SPARE.with_borrow_mut(|spare| spare.push(self));
+    }
+
+    fn map() -> Self {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let length = (2 * ALIGNMENT) as usize;
+        // SAFETY: a fresh private mapping at an address of the kernel's choice.
+        let mapping = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
+        assert!(mapping != libc::MAP_FAILED, "no address space for a kernel stack");
+        let mapping = mapping as u64;
+        let region = mapping.next_multiple_of(ALIGNMENT);
+        let start = region + CONTROL - KERNEL_STACK;
+        // SAFETY: the range lies inside the mapping.
+        let result = unsafe {
+            libc::mprotect(
+                start as *mut libc::c_void,
+                (KERNEL_STACK + PAGE) as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+            )
+        };
+        assert!(result == 0, "a kernel stack cannot be made accessible");
+        Self { region, mapping }
+    }
+
+    /// Where the stack begins, growing down.
+    pub(crate) fn top(&self) -> u64 {
+        self.region + CONTROL
+    }
+
+    /// Whether an address lies in the stack.
+    pub(crate) fn contains(&self, address: u64) -> bool {
+        (self.region + CONTROL - KERNEL_STACK..self.region + CONTROL).contains(&address)
+    }
+
+    /// Whether an address lies in the inaccessible part below the stack.
+    pub(crate) fn is_guard(&self, address: u64) -> bool {
+        (self.region..self.region + CONTROL - KERNEL_STACK).contains(&address)
+    }
+
+    /// The host's stack pointer at the last switch to this stack.
+    pub(crate) fn host_pointer(&self) -> u64 {
+        crate::memory::get(self.region + CONTROL)
+    }
+
+    /// Sets the host's stack pointer, after a nested switch.
+    pub(crate) fn set_host_pointer(&self, pointer: u64) {
+        crate::memory::put(self.region + CONTROL, pointer);
+    }
+}
+
+impl Drop for KernelStack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this stack's own.
+        unsafe { libc::munmap(self.mapping as *mut libc::c_void, (2 * ALIGNMENT) as usize) };
+    }
+}
+
+/// Arguments of a call into a driver: more are never passed.
+pub(crate) type Arguments = [u64; 6];
+
+/// Registers that a driver's call into the kernel arrives with.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct CallFrame {
+    /// rcx, rdx, r8, r9.
+    pub(crate) registers: [u64; 4],
+    saved: [u64; 20],
+    padding: u64,
+    rbp: u64,
+    rbx: u64,
+    rsi: u64,
+    rdi: u64,
+    /// Where the call returns to.
+    pub(crate) return_address: u64,
+    /// Room that the caller left for the register arguments.
+    home: [u64; 4],
+}
+
+impl CallFrame {
+    /// Argument `index` of the call.
+    pub(crate) fn argument(&self, index: usize) -> u64 {
+        match self.registers.get(index) {
+            Some(value) => *value,
+            None => {
+                let frame: *const Self = self;
+                crate::memory::get(frame as u64 + size_of::<Self>() as u64 + (index as u64 - 4) * 8)
+            }
+        }
+    }
+
+    /// The caller's frame pointer.
+    pub(crate) fn frame_pointer(&self) -> u64 {
+        self.rbp
+    }
+
+    /// The stack pointer at the call's return address.
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        (&raw const self.return_address) as u64
+    }
+}
+
+/// Calls `function` with the Windows convention on the kernel stack that ends at `stack`.
+///
+/// # Safety
+/// `function` is code of a loaded image that takes these arguments; `stack` is aligned to 16, lies in a
+/// kernel stack and nothing below it is in use.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn call_on(function: u64, arguments: *const Arguments, stack: u64) -> u64 {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        // The control page remembers where the machine's code goes on.
+        "mov rax, rdx",
+        "dec rax",
+        "and rax, -0x10000",
+        "mov [rax + 0xF000], rsp",
+        "mov rsp, rdx",
+        "sub rsp, 0x30",
+        "mov rax, [rsi + 0x20]",
+        "mov [rsp + 0x20], rax",
+        "mov rax, [rsi + 0x28]",
+        "mov [rsp + 0x28], rax",
+        "mov rax, rdi",
+        "mov rcx, [rsi]",
+        "mov rdx, [rsi + 0x08]",
+        "mov r8, [rsi + 0x10]",
+        "mov r9, [rsi + 0x18]",
+        "call rax",
+        // rbp is preserved by both conventions.
+        "lea rsp, [rbp - 0x30]",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Where every import of a driver arrives, with the number of the export in r11: goes over to the host's
+/// stack and to [`crate::kernel::dispatch`], and back.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn import_entry() {
+    naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rbx",
+        "push rbp",
+        "sub rsp, 0xC8",
+        "mov [rsp], rcx",
+        "mov [rsp + 0x08], rdx",
+        "mov [rsp + 0x10], r8",
+        "mov [rsp + 0x18], r9",
+        // The Windows convention preserves these, the host's does not.
+        "movups [rsp + 0x20], xmm6",
+        "movups [rsp + 0x30], xmm7",
+        "movups [rsp + 0x40], xmm8",
+        "movups [rsp + 0x50], xmm9",
+        "movups [rsp + 0x60], xmm10",
+        "movups [rsp + 0x70], xmm11",
+        "movups [rsp + 0x80], xmm12",
+        "movups [rsp + 0x90], xmm13",
+        "movups [rsp + 0xA0], xmm14",
+        "movups [rsp + 0xB0], xmm15",
+        "mov edi, r11d",
+        "mov rsi, rsp",
+        "mov rbx, rsp",
+        "mov rax, rsp",
+        "and rax, -0x10000",
+        "mov rsp, [rax + 0xF000]",
+        "and rsp, -16",
+        "call {dispatch}",
+        "mov rsp, rbx",
+        "movups xmm6, [rsp + 0x20]",
+        "movups xmm7, [rsp + 0x30]",
+        "movups xmm8, [rsp + 0x40]",
+        "movups xmm9, [rsp + 0x50]",
+        "movups xmm10, [rsp + 0x60]",
+        "movups xmm11, [rsp + 0x70]",
+        "movups xmm12, [rsp + 0x80]",
+        "movups xmm13, [rsp + 0x90]",
+        "movups xmm14, [rsp + 0xA0]",
+        "movups xmm15, [rsp + 0xB0]",
+        "add rsp, 0xC8",
+        "pop rbp",
+        "pop rbx",
+        "pop rsi",
+        "pop rdi",
+        "ret",
+        dispatch = sym crate::kernel::dispatch,
+    )
+}
+
+/// `__chkstk`: touches each page of a large frame, so that an overflow meets the guard. Size in rax; every
+/// register is preserved.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn check_stack() {
+    naked_asm!(
+        "push rcx",
+        "push rax",
+        "lea rcx, [rsp + 0x18]",
+        "2:",
+        "cmp rax, 0x1000",
+        "jb 3f",
+        "sub rcx, 0x1000",
+        "test [rcx], rcx",
+        "sub rax, 0x1000",
+        "jmp 2b",
+        "3:",
+        "sub rcx, rax",
+        "test [rcx], rcx",
+        "pop rax",
+        "pop rcx",
+        "ret",
+    )
+}

@@ -1,0 +1,85 @@
+//! What a program does: open a device, send requests, cancel, close. To be used on threads of a machine.
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use crate::io::Completion;
+use crate::io::wait;
+use crate::machine::current;
+
+/// An open handle.
+#[derive(Debug)]
+pub struct Handle(u64);
+
+/// A request that was sent.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    file: u64,
+    done: Rc<RefCell<Option<Completion>>>,
+}
+
+impl Handle {
+    /// `CreateFile`.
+    pub fn open(name: &str, administrator: bool) -> Result<Self, i32> {
+        let machine = current();
+        machine.io.open(machine, name, administrator).map(Self)
+    }
+
+    /// `DeviceIoControl`, overlapped. `data` is the output buffer: room for a buffered request's answer, or a
+    /// direct request's own memory.
+    pub fn control(&self, code: u32, input: &[u8], data: Vec<u8>) -> Pending {
+        let machine = current();
+        Pending { file: self.0, done: machine.io.control(machine, self.0, code, input, data) }
+    }
+
+    /// `CancelIoEx` for every request of the handle.
+    pub fn cancel_all(&self) {
+        let machine = current();
+        machine.io.cancel(machine, self.0, None);
+    }
+
+    /// `CloseHandle`.
+    pub fn close(self) {
+        let machine = current();
+        machine.io.close(machine, self.0);
+    }
+
+    /// What happens to the handle of a program that dies: its requests are cancelled, then it is closed.
+    pub fn die(self) {
+        self.cancel_all();
+        self.close();
+    }
+}
+
+impl Pending {
+    /// `GetOverlappedResult`, waiting.
+    pub fn wait(&self) -> Completion {
+        wait(&self.done)
+    }
+
+    /// `GetOverlappedResult`, not waiting.
+    pub fn result(&self) -> Option<Completion> {
+        self.done.borrow().clone()
+    }
+
+    /// `CancelIoEx` for this request.
+    pub fn cancel(&self) {
+        let machine = current();
+        machine.io.cancel(machine, self.file, Some(&self.done));
+    }
+}
+
+/// Gives other threads a chance, as any system call does.
+pub fn pause() {
+    current().scheduler.point();
+}
+
+/// Waits for simulated time to pass.
+pub fn sleep(microseconds: u64) {
+    let until = current().scheduler.now() + microseconds * 10;
+    current().scheduler.wait("time", Some(until), || false);
+}
+
+/// Waits until a condition holds.
+pub fn wait_for(what: &str, condition: impl Fn() -> bool + 'static) {
+    current().scheduler.wait(what, None, condition);
+}

@@ -1,0 +1,25 @@
+//! The images that the scenarios run.
+use std::path::{Path, PathBuf};
+
+/// A build of the driver, made by xtask before the tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// What ships.
+    Release,
+    /// With assertions.
+    Checked,
+    /// With the gate bypassed.
+    GateBypass,
+}
+
+/// Where a build's image is. A missing one is a failure with a hint.
+pub fn path(build: Build) -> PathBuf {
+    let folder = match build {
+        Build::Release => "sluice",
+        Build::Checked => "sluice-checked",
+        Build::GateBypass => "sluice-gate-bypass",
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(folder).join("sluice.sys");
+    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
+    path
+}

@@ -1,0 +1,144 @@
+//! Adapters that frames can be sent through.
+use serde::Serialize;
+use sluice_abi::{
+    ABI_MAJOR, BindRequest, IOCTL_BIND, IOCTL_LIST, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader, ModuleRecord,
+    Statistics, VersionReply,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::Error;
+use crate::device::Device;
+use crate::error::status;
+
+/// One adapter, as the driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adapter {
+    /// Index of its interface.
+    pub index: u32,
+    /// Friendly name.
+    pub name: String,
+    /// GUID, in braces.
+    pub guid: String,
+    /// Address.
+    pub mac: String,
+    /// What the driver's module on it does.
+    pub state: &'static str,
+    /// Bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Bits per second.
+    pub link_speed: u64,
+    /// Whether a cable is in.
+    pub connected: bool,
+    /// Client handles that are bound.
+    pub handles: u32,
+    /// GUID as the driver takes it.
+    #[serde(skip)]
+    pub id: [u8; 16],
+}
+
+/// A module's state in words.
+pub fn state_name(state: u32) -> &'static str {
+    match state {
+        sluice_abi::STATE_ATTACHING => "attaching",
+        sluice_abi::STATE_PAUSED => "paused",
+        sluice_abi::STATE_RESTARTING => "restarting",
+        sluice_abi::STATE_RUNNING => "running",
+        sluice_abi::STATE_PAUSING => "pausing",
+        sluice_abi::STATE_DETACHED => "detached",
+        _ => "unknown",
+    }
+}
+
+/// A GUID as text, its bytes in the order of the text.
+fn guid_text(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().to_owned();
+    format!("{{{}-{}-{}-{}-{}}}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+}
+
+impl From<&ModuleRecord> for Adapter {
+    fn from(record: &ModuleRecord) -> Self {
+        let name = record.name.get(..usize::from(record.name_length)).unwrap_or_default();
+        let mac = record.mac.get(..usize::from(record.mac_length)).unwrap_or_default();
+        Self {
+            index: record.if_index,
+            name: String::from_utf16_lossy(name),
+            guid: guid_text(&record.guid),
+            mac: mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+            state: state_name(record.state),
+            mtu: record.mtu,
+            link_speed: record.link_speed,
+            connected: record.media_connect_state == 1,
+            handles: record.handles,
+            id: record.guid,
+        }
+    }
+}
+
+fn record<T: FromBytes>(bytes: &[u8]) -> Result<T, Error> {
+    T::read_from_prefix(bytes)
+        .map(|(record, _)| record)
+        .map_err(|_| Error::Broken("the driver's answer is too short".to_owned()))
+}
+
+/// Versions and limits of the driver.
+pub fn version(device: &dyn Device) -> Result<VersionReply, Error> {
+    let reply: VersionReply = record(&device.control(IOCTL_VERSION, Vec::new(), vec![0; size_of::<VersionReply>()])?)?;
+    if reply.abi_major == ABI_MAJOR { Ok(reply) } else { Err(Error::Version) }
+}
+
+/// Every adapter, by index.
+pub fn list(device: &dyn Device) -> Result<Vec<Adapter>, Error> {
+    let mut room = 16;
+    loop {
+        let length = size_of::<ListHeader>() + room * size_of::<ModuleRecord>();
+        let answer = device.control(IOCTL_LIST, Vec::new(), vec![0; length])?;
+        let header: ListHeader = record(&answer)?;
+        if header.total > header.count {
+            // More came meanwhile than there was room for.
+            room = header.total as usize + 4;
+            continue;
+        }
+        let records = answer.get(size_of::<ListHeader>()..).unwrap_or_default();
+        let mut adapters = Vec::new();
+        for bytes in records.chunks_exact(size_of::<ModuleRecord>()) {
+            adapters.push(Adapter::from(&record::<ModuleRecord>(bytes)?));
+        }
+        adapters.sort_by_key(|adapter| adapter.index);
+        return Ok(adapters);
+    }
+}
+
+/// The adapter that a person means: by index, by GUID, or by a part of its name that no other has.
+pub fn find(device: &dyn Device, wanted: &str) -> Result<Adapter, Error> {
+    let adapters = list(device)?;
+    let exact = |adapter: &&Adapter| {
+        adapter.index.to_string() == wanted
+            || adapter.guid.eq_ignore_ascii_case(wanted)
+            || adapter.name.eq_ignore_ascii_case(wanted)
+    };
+    let mut found: Vec<&Adapter> = adapters.iter().filter(exact).collect();
+    if found.is_empty() {
+        let part = wanted.to_lowercase();
+        found = adapters.iter().filter(|adapter| adapter.name.to_lowercase().contains(&part)).collect();
+    }
+    match found.as_slice() {
+        [] => Err(Error::NoAdapter(wanted.to_owned())),
+        [adapter] => Ok((*adapter).clone()),
+        several => Err(Error::Ambiguous(wanted.to_owned(), several.len())),
+    }
+}
+
+/// Binds a handle to an adapter, and waits until frames can be sent.
+pub fn bind(device: &dyn Device, adapter: &Adapter) -> Result<(), Error> {
+    let request = BindRequest { abi_major: ABI_MAJOR, reserved: [0; 6], guid: adapter.id };
+    device.control(IOCTL_BIND, request.as_bytes().to_vec(), Vec::new()).map(drop).map_err(|error| match error {
+        Error::Refused(status::NOT_FOUND) => Error::NoAdapter(adapter.guid.clone()),
+        other => other,
+    })
+}
+
+/// Statistics of the adapter that a handle is bound to.
+pub fn statistics(device: &dyn Device) -> Result<Statistics, Error> {
+    record(&device.control(IOCTL_STATISTICS, Vec::new(), vec![0; size_of::<Statistics>()])?)
+}

@@ -13,4 +13,4 @@ pub mod send;
 #[cfg(windows)]
 pub mod windows;
 
-pub use error::Error;
+pub use error::{Error, status};

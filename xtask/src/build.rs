@@ -35,6 +35,16 @@ impl Flavor {
     }
 }
 
+/// Builds what ships, and with `all` what only the tests use.
+pub(crate) fn run(all: bool) -> Result<()> {
+    let flavors: &[Flavor] =
+        if all { &[Flavor::Release, Flavor::Checked, Flavor::GateBypass] } else { &[Flavor::Release] };
+    for flavor in flavors {
+        println!("{}", driver(*flavor)?.display());
+    }
+    Ok(())
+}
+
 /// Builds one image and checks it; returns where it is.
 pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
     // Each flavor has a target folder of its own: they differ in features and would evict each other.

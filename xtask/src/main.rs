@@ -21,15 +21,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Builds sluice.sys, its symbols and its INF into target/sluice, and checks the image.
-    Build,
+    Build {
+        /// Build the images that only the tests use as well.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Build => {
-            let image = build::driver(build::Flavor::Release)?;
-            println!("{}", image.display());
-            Ok(())
-        }
+        Verb::Build { all } => build::run(all),
     }
 }

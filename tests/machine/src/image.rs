@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use object::pe;
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
-use object::{LittleEndian as LE, Object};
+use object::LittleEndian as LE;
 
 use crate::memory::{PAGE, get, put, put_bytes};
 use crate::stack;

@@ -19,8 +19,6 @@ const INVALID_DEVICE_REQUEST: i32 = 0xC000_0010_u32 as i32;
 const ACCESS_DENIED: i32 = 0xC000_0022_u32 as i32;
 /// `STATUS_OBJECT_NAME_NOT_FOUND`.
 const NAME_NOT_FOUND: i32 = 0xC000_0034_u32 as i32;
-/// `STATUS_NO_SUCH_DEVICE`, for a device that is going away.
-const NO_SUCH_DEVICE: i32 = 0xC000_000E_u32 as i32;
 
 const MAJOR_CREATE: u8 = 0x00;
 const MAJOR_CLOSE: u8 = 0x02;
@@ -409,11 +407,6 @@ impl IoManager {
                 );
             }
         }
-    }
-
-    /// The status of opening a device that is not there any more.
-    pub(crate) const fn gone() -> i32 {
-        NO_SUCH_DEVICE
     }
 }
 

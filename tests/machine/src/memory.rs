@@ -15,6 +15,11 @@ const QUARANTINE: usize = 8192;
 /// What fresh pool holds where it is not zeroed, and what lies around blocks that do not fill their page.
 const PATTERN: u8 = 0xF5;
 
+/// What a freed small structure holds.
+const FREED: u8 = 0xDD;
+/// Bytes that small structures are packed into.
+const SMALL_CHUNK: u64 = 64 * 1024;
+
 /// What a block is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Use {
@@ -63,6 +68,15 @@ pub(crate) struct Memory {
     blocks: RefCell<BTreeMap<u64, Block>>,
     quarantine: RefCell<VecDeque<u64>>,
     reusable: RefCell<BTreeMap<u64, Vec<u64>>>,
+    small: RefCell<Small>,
+}
+
+/// Small structures of NDIS, packed into pages as NDIS's own pools pack them.
+#[derive(Debug, Default)]
+struct Small {
+    next: u64,
+    end: u64,
+    freed: BTreeMap<u64, VecDeque<u64>>,
 }
 
 impl Memory {
@@ -77,6 +91,7 @@ impl Memory {
             blocks: RefCell::default(),
             quarantine: RefCell::default(),
             reusable: RefCell::default(),
+            small: RefCell::default(),
         }
     }
 
@@ -128,6 +143,32 @@ impl Memory {
         wrong
     }
 
+    /// A zeroed structure of NDIS, without pages of its own: a driver has thousands of them.
+    pub(crate) fn allocate_small(&self, length: u64) -> u64 {
+        let length = length.next_multiple_of(16);
+        let mut small = self.small.borrow_mut();
+        let waiting = small.freed.entry(length).or_default();
+        let reused = if waiting.len() > QUARANTINE { waiting.pop_front() } else { None };
+        let address = reused.unwrap_or_else(|| {
+            if small.end - small.next < length {
+                small.next = self.allocate(SMALL_CHUNK, Use::System("NDIS structures"));
+                small.end = small.next + SMALL_CHUNK;
+            }
+            let address = small.next;
+            small.next += length;
+            address
+        });
+        fill(address, length, 0);
+        address
+    }
+
+    /// Frees a structure: it is overwritten, and its memory not used again for long.
+    pub(crate) fn free_small(&self, address: u64, length: u64) {
+        let length = length.next_multiple_of(16);
+        fill(address, length, FREED);
+        self.small.borrow_mut().freed.entry(length).or_default().push_back(address);
+    }
+
     /// The block that starts at `address`, freed or not.
     pub(crate) fn block(&self, address: u64) -> Option<Block> {
         let page = address & !(PAGE - 1);
@@ -161,11 +202,6 @@ impl Memory {
         after
             .filter(|block| address + PAGE >= block.first_page)
             .map(|block| Place::Near(block.clone(), address as i64 - block.address as i64))
-    }
-
-    /// Blocks that were not freed.
-    pub(crate) fn live(&self) -> Vec<Block> {
-        self.blocks.borrow().values().filter(|block| !block.freed).cloned().collect()
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn stack(machine: &Machine) -> Vec<String> {
     }
     let inside = |address: u64| images.iter().any(|image| image.contains(address));
     let mut lines = Vec::new();
-    let mut walk = |instruction: u64, stack_pointer: u64, frame_pointer: u64| {
+    let walk = |instruction: u64, stack_pointer: u64, frame_pointer: u64| {
         let mut cache = CacheX86_64::<_>::new();
         let readable = |address: u64| {
             let stack = thread.stack.try_borrow().ok();

@@ -219,6 +219,10 @@ impl Scheduler {
         self.try_this().map_or_else(|| "none".to_owned(), |thread| thread.name.clone())
     }
 
+    pub(crate) fn thread_id(&self) -> u32 {
+        self.try_this().map_or(0, |thread| thread.id)
+    }
+
     pub(crate) fn processor(&self) -> usize {
         self.processor.get()
     }

@@ -123,16 +123,6 @@ impl CallFrame {
             }
         }
     }
-
-    /// The caller's frame pointer.
-    pub(crate) fn frame_pointer(&self) -> u64 {
-        self.rbp
-    }
-
-    /// The stack pointer at the call's return address.
-    pub(crate) fn stack_pointer(&self) -> u64 {
-        (&raw const self.return_address) as u64
-    }
 }
 
 /// Calls `function` with the Windows convention on the kernel stack that ends at `stack`.

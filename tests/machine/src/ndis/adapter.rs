@@ -1,6 +1,6 @@
 //! Simulated network adapters: how they complete sends, what reaches the wire, and their life.
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
@@ -21,6 +21,9 @@ use crate::kernel::objects;
 use crate::machine::{Machine, current};
 use crate::memory::{field, get, set};
 use crate::sched::Dpc;
+
+/// Interrupt moderation, in 100 ns.
+const MODERATION: u64 = 80;
 
 /// When an adapter completes what it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -385,15 +388,13 @@ impl Adapter {
             stack::complete_up(machine, self, 0, &lists);
             return;
         }
-        let mut dues: Vec<u64> = entries.iter().map(|entry| entry.due).collect();
-        dues.sort_unstable();
-        dues.dedup();
-        // One interrupt for all that is due about then.
-        dues.dedup_by_key(|due| *due / 80);
+        // One interrupt for all that is due in the same eight microseconds.
+        let moderated = |entry: &Transmit| (entry.due - now) / MODERATION;
+        let interrupts: BTreeSet<u64> = entries.iter().map(moderated).collect();
         self.transmits.borrow_mut().extend(entries);
-        for due in dues {
+        for number in interrupts {
             let adapter = self.clone();
-            machine.scheduler.after(due.saturating_sub(now) / 80 * 80 + 80, move || adapter.interrupt());
+            machine.scheduler.after((number + 1) * MODERATION, move || adapter.interrupt());
         }
         self.pull_trigger();
     }

@@ -37,8 +37,23 @@ struct Pool {
 #[derive(Debug)]
 struct Record {
     pool: u64,
+    length: u64,
     owner: Owner,
-    history: VecDeque<String>,
+    history: VecDeque<Event>,
+}
+
+/// Something that happened to a list.
+#[derive(Clone, Debug)]
+struct Event {
+    microseconds: u64,
+    what: &'static str,
+    thread: u32,
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} us: {} (thread {})", self.microseconds, self.what, self.thread)
+    }
 }
 
 /// Pools and lists.
@@ -95,7 +110,8 @@ impl Lists {
         };
         let context_bytes = if context_size == 0 { 0 } else { size_of::<NET_BUFFER_LIST_CONTEXT>() as u64 + context_size };
         let buffer_bytes = if with_buffer { size_of::<NET_BUFFER>() as u64 } else { 0 };
-        let block = machine.memory.allocate(LIST_SIZE + context_bytes + buffer_bytes, Use::System("NET_BUFFER_LIST"));
+        let size = LIST_SIZE + context_bytes + buffer_bytes;
+        let block = machine.memory.allocate_small(size);
         let list = block;
         if context_bytes != 0 {
             let context = block + LIST_SIZE;
@@ -112,7 +128,7 @@ impl Lists {
             set!(buffer, NET_BUFFER, Head.Data.DataOffset, offset);
             set!(buffer, NET_BUFFER, Head.Data.Length.stDataLength, length);
         }
-        let record = Record { pool, owner: Owner::Module(owner), history: VecDeque::new() };
+        let record = Record { pool, length: size, owner: Owner::Module(owner), history: VecDeque::new() };
         self.records.borrow_mut().insert(list, record);
         self.note(machine, list, "allocated");
         list
@@ -131,13 +147,13 @@ impl Lists {
                 contract::NBL_FREED_WHILE_OUT,
                 [list, 0, 0],
                 format!("A list is freed while it is out: {:?} owns it", record.owner),
-                record.history.into(),
+                record.history.iter().map(Event::to_string).collect(),
             );
         }
         if let Some(pool) = self.pools.borrow_mut().get_mut(&record.pool) {
             pool.lists -= 1;
         }
-        machine.memory.free(list);
+        machine.memory.free_small(list, record.length);
     }
 
     /// A list of a protocol, made over data of its own.
@@ -145,14 +161,15 @@ impl Lists {
         let memory = machine.memory.allocate(data.len() as u64, Use::System("frame of a protocol"));
         crate::memory::put_bytes(memory, data);
         let mdl = mdl(machine, memory, data.len() as u32);
-        let list = machine.memory.allocate(LIST_SIZE + size_of::<NET_BUFFER>() as u64, Use::System("NET_BUFFER_LIST"));
+        let length = LIST_SIZE + size_of::<NET_BUFFER>() as u64;
+        let list = machine.memory.allocate_small(length);
         let buffer = list + LIST_SIZE;
         set!(list, NET_BUFFER_LIST, Header.Data.FirstNetBuffer, buffer);
         set!(list, NET_BUFFER_LIST, SourceHandle, protocol_handle(adapter));
         set!(buffer, NET_BUFFER, Head.Data.CurrentMdl, mdl);
         set!(buffer, NET_BUFFER, Head.Data.MdlChain, mdl);
         set!(buffer, NET_BUFFER, Head.Data.Length.stDataLength, data.len() as u64);
-        let record = Record { pool: 0, owner: Owner::Protocol(adapter), history: VecDeque::new() };
+        let record = Record { pool: 0, length, owner: Owner::Protocol(adapter), history: VecDeque::new() };
         self.records.borrow_mut().insert(list, record);
         self.note(machine, list, "allocated by the protocol");
         list
@@ -163,7 +180,7 @@ impl Lists {
         let buffer = field!(list, NET_BUFFER_LIST, Header.Data.FirstNetBuffer, u64);
         let mdl = field!(buffer, NET_BUFFER, Head.Data.MdlChain, u64);
         machine.memory.free(field!(mdl, MDL, MappedSystemVa, u64));
-        machine.memory.free(mdl);
+        free_mdl(machine, mdl);
         self.free(machine, list);
     }
 
@@ -173,25 +190,26 @@ impl Lists {
     }
 
     /// Moves a list to another owner.
-    pub(crate) fn give(&self, machine: &Machine, list: u64, owner: Owner, event: &str) {
+    pub(crate) fn give(&self, machine: &Machine, list: u64, owner: Owner, event: &'static str) {
         if let Some(record) = self.records.borrow_mut().get_mut(&list) {
             record.owner = owner;
         }
         self.note(machine, list, event);
     }
 
-    fn note(&self, machine: &Machine, list: u64, event: &str) {
+    fn note(&self, machine: &Machine, list: u64, what: &'static str) {
         if let Some(record) = self.records.borrow_mut().get_mut(&list) {
             if record.history.len() == HISTORY {
                 record.history.pop_front();
             }
-            record.history.push_back(format!("{} us: {event} ({})", machine.microseconds(), machine.scheduler.thread_name()));
+            let thread = machine.scheduler.thread_id();
+            record.history.push_back(Event { microseconds: machine.microseconds(), what, thread });
         }
     }
 
     /// What happened to a list.
     pub(crate) fn history(&self, list: u64) -> Vec<String> {
-        self.records.borrow().get(&list).map(|record| record.history.iter().cloned().collect()).unwrap_or_default()
+        self.records.borrow().get(&list).map(|record| record.history.iter().map(Event::to_string).collect()).unwrap_or_default()
     }
 }
 
@@ -222,7 +240,7 @@ pub(crate) fn link(lists: &[u64]) -> u64 {
 /// An MDL over nonpaged memory.
 pub(crate) fn mdl(machine: &Machine, address: u64, length: u32) -> u64 {
     let pages = (u64::from(length) + (address & 0xFFF)).div_ceil(4096);
-    let mdl = machine.memory.allocate(size_of::<MDL>() as u64 + 8 * pages, Use::System("MDL"));
+    let mdl = machine.memory.allocate_small(size_of::<MDL>() as u64 + 8 * pages);
     set!(mdl, MDL, Size, (size_of::<MDL>() as u64 + 8 * pages) as i16);
     // MDL_SOURCE_IS_NONPAGED_POOL.
     set!(mdl, MDL, MdlFlags, 4i16);
@@ -231,6 +249,11 @@ pub(crate) fn mdl(machine: &Machine, address: u64, length: u32) -> u64 {
     set!(mdl, MDL, ByteOffset, (address & 0xFFF) as u32);
     set!(mdl, MDL, ByteCount, length);
     mdl
+}
+
+/// Frees what [`mdl`] made.
+pub(crate) fn free_mdl(machine: &Machine, mdl: u64) {
+    machine.memory.free_small(mdl, field!(mdl, MDL, Size, i16) as u64);
 }
 
 /// The pieces of memory that hold a list's frames: one vector for each frame.

@@ -105,6 +105,8 @@ pub(crate) struct Module {
     pub(crate) out: Cell<u64>,
     /// `NdisFPauseComplete` was called for the pause that is going on.
     pub(crate) pause_completed: Cell<bool>,
+    /// The thread that runs, or ran, the last of `FilterPause` and `FilterRestart`.
+    pub(crate) transition_thread: Cell<u32>,
     /// `FilterSetModuleOptions` runs.
     pub(crate) in_options: Cell<bool>,
     pub(crate) attributes_set: Cell<bool>,
@@ -124,6 +126,7 @@ impl Module {
             data: Cell::new(data),
             out: Cell::new(0),
             pause_completed: Cell::new(false),
+            transition_thread: Cell::new(0),
             in_options: Cell::new(false),
             attributes_set: Cell::new(false),
             oid: RefCell::new(None),

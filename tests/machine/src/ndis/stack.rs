@@ -198,6 +198,7 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
     let in_flight = module.out.get();
     module.pause_completed.set(false);
     module.state.set(State::Pausing);
+    module.transition_thread.set(machine.scheduler.this().id);
     let result = machine.call(module.driver.handlers.pause, &[module.context.get(), parameters]) as i32;
     machine.memory.free(parameters);
     after_callback(machine, "FilterPause", 0);
@@ -293,6 +294,7 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     set!(parameters, Restart, MiniportMediaType, ndis_sys::NdisMedium802_3);
     set!(parameters, Restart, RestartAttributes, attributes);
     module.state.set(State::Restarting);
+    module.transition_thread.set(machine.scheduler.this().id);
     let result = machine.call(module.driver.handlers.restart, &[module.context.get(), parameters]) as i32;
     machine.memory.free(parameters);
     machine.memory.free(attributes);
@@ -470,10 +472,21 @@ fn is_foreign(machine: &Machine, source: u64) -> bool {
         || machine.ndis.adapters().iter().any(|adapter| lists::protocol_handle(adapter.index) == source)
 }
 
+/// A filter originates while it runs. Two moments cannot be told from those just before and after: what it
+/// admitted before `FilterPause` was called may arrive while it is pausing, until the pause is complete; and
+/// what it admits after `FilterRestart` has opened its gate may arrive before that call has returned. The
+/// documents forbid both states; the machine forbids them to the thread that is inside the callback.
 fn check_may_originate(machine: &Machine, module: &Module, lists: u64) {
     machine.checked();
     let state = module.state.get();
-    if state != State::Running {
+    let concurrent = module.transition_thread.get() != machine.scheduler.this().id;
+    let may = match state {
+        State::Running => true,
+        State::Pausing => concurrent && !module.pause_completed.get(),
+        State::Restarting => concurrent,
+        _ => false,
+    };
+    if !may {
         machine.contract(
             contract::SEND_WHILE_NOT_RUNNING,
             [module.handle, lists, state as u64],

@@ -46,8 +46,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     function!("NdisFreeMdl", Dispatch, |machine, call| {
         if !machine.ndis.support.mdls.borrow_mut().remove(&call.arg(0)) {
             not_one(machine, call.arg(0), "An MDL");
+            return 0;
         }
-        machine.memory.free(call.arg(0));
+        lists::free_mdl(machine, call.arg(0));
         0
     }),
     function!("NdisGeneratePartialCancelId", Dispatch, |machine, _| {
@@ -75,6 +76,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     function!("NdisFreeCloneOidRequest", Dispatch, |machine, call| {
         if !machine.ndis.support.clones.borrow_mut().remove(&call.arg(1)) {
             not_one(machine, call.arg(1), "A clone of an OID request");
+            return 0;
         }
         machine.memory.free(call.arg(1));
         0

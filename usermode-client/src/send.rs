@@ -171,34 +171,55 @@ pub fn run(
                 break;
             }
             totals.requests += 1;
-            under_way.push_back(start(device.as_ref(), next).map_err(|error| (totals, error))?);
+            match start(device.as_ref(), next) {
+                Ok(batch) => under_way.push_back(batch),
+                Err(error) => return Err(finish(under_way, totals, progress, error)),
+            }
         }
         let Some(oldest) = under_way.pop_front() else { return Ok(totals) };
-        let (sent, answer) = oldest.wait().map_err(|error| (totals, error))?;
-        match answer {
-            Answer::Frames(outcomes) => {
-                for (frame, outcome) in sent.iter().zip(outcomes) {
-                    totals.count(outcome, frame.len());
-                    progress.frame(frame, outcome);
-                }
-            }
-            Answer::Removed => {
-                again.extend(sent);
-                // What else is under way meets the same end; it is collected before the new handle is used.
-                for other in under_way.drain(..) {
-                    let (sent, answer) = other.wait().map_err(|error| (totals, error))?;
-                    match answer {
-                        Answer::Removed => again.extend(sent),
-                        Answer::Frames(outcomes) => {
-                            for (frame, outcome) in sent.iter().zip(outcomes) {
-                                totals.count(outcome, frame.len());
-                                progress.frame(frame, outcome);
-                            }
-                        }
+        match collect(oldest, &mut totals, progress) {
+            Ok(None) => {}
+            Ok(Some(unsent)) => {
+                again.extend(unsent);
+                // What else is under way meets the same end; it is collected before a new handle is used.
+                while let Some(other) = under_way.pop_front() {
+                    match collect(other, &mut totals, progress) {
+                        Ok(unsent) => again.extend(unsent.into_iter().flatten()),
+                        Err(error) => return Err(finish(under_way, totals, progress, error)),
                     }
                 }
                 device = progress.removed().map_err(|error| (totals, error))?;
             }
+            Err(error) => return Err(finish(under_way, totals, progress, error)),
         }
     }
+}
+
+/// Waits for a batch and counts its frames; frames of a batch that met a removed adapter are given back.
+fn collect(
+    batch: Batch,
+    totals: &mut Totals,
+    progress: &mut dyn Progress,
+) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    let (frames, answer) = batch.wait()?;
+    let Answer::Frames(outcomes) = answer else { return Ok(Some(frames)) };
+    for (frame, outcome) in frames.iter().zip(outcomes) {
+        totals.count(outcome, frame.len());
+        progress.frame(frame, outcome);
+    }
+    Ok(None)
+}
+
+/// After an error: what is still under way is waited for and counted, so that the totals are true.
+fn finish(
+    under_way: VecDeque<Batch>,
+    mut totals: Totals,
+    progress: &mut dyn Progress,
+    error: Error,
+) -> (Totals, Error) {
+    for batch in under_way {
+        // Another error on the way out says no more than the first.
+        let _ = collect(batch, &mut totals, progress);
+    }
+    (totals, error)
 }

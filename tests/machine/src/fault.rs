@@ -8,6 +8,9 @@ use crate::machine::{Machine, current, try_current};
 use crate::memory::{Place, Use};
 use crate::sched::DISPATCH;
 
+/// `STATUS_ACCESS_VIOLATION`.
+const ACCESS_VIOLATION: u64 = 0xC000_0005;
+
 /// A fault as the processor reports it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fault {
@@ -144,6 +147,16 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
             if irql >= DISPATCH {
                 let arguments = [fault.address, u64::from(irql), operation, fault.instruction];
                 machine.bugcheck(code::DRIVER_IRQL_NOT_LESS_OR_EQUAL, arguments, text)
+            }
+            if place.is_none() {
+                // No address of the kernel's: an access violation that nobody handles.
+                let thread_of_system = !thread.in_service.get();
+                let arguments = [ACCESS_VIOLATION, fault.instruction, fault.address, 0];
+                machine.bugcheck(
+                    if thread_of_system { code::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED } else { code::SYSTEM_SERVICE_EXCEPTION },
+                    arguments,
+                    text,
+                )
             }
             let arguments = [fault.address, operation, fault.instruction, 2];
             machine.bugcheck(code::PAGE_FAULT_IN_NONPAGED_AREA, arguments, text)

@@ -252,7 +252,10 @@ impl IoManager {
         done: &Rc<RefCell<Option<Completion>>>,
     ) {
         let before = machine.scheduler.irql();
+        let this = machine.scheduler.this();
+        let outer = this.in_service.replace(true);
         let status = machine.call(handler, &[device, request]) as i32;
+        this.in_service.set(outer);
         let after = machine.scheduler.irql();
         machine.checked();
         let violation = |subcode: u64, text: &str| {

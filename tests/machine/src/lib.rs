@@ -17,6 +17,7 @@ pub mod ndis;
 mod report;
 mod sched;
 mod stack;
+pub mod server;
 pub mod user;
 
 pub use kernel::exports;

@@ -235,6 +235,20 @@ impl Machine {
         }
     }
 
+    /// Runs for at most `steps` steps; false if nothing can happen any more.
+    pub fn run_steps(&self, steps: u32) -> Result<bool, Bugcheck> {
+        let mut left = steps;
+        let mut idle = false;
+        self.run_until(|| {
+            left = left.saturating_sub(1);
+            left == 0
+        })?;
+        if left != 0 {
+            idle = true;
+        }
+        Ok(!idle)
+    }
+
     /// Starts a thread of a client or of the system.
     pub fn spawn(&self, name: &str, work: impl FnOnce() + 'static) {
         self.scheduler.spawn(name, work);

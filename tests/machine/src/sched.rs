@@ -56,8 +56,10 @@ pub(crate) struct Thread {
     state: RefCell<State>,
     /// Calls of drivers that are being served, innermost last: frame and export.
     pub(crate) calls: RefCell<Vec<(u64, &'static str)>>,
-    /// Images may call this thread's work "driver code" only while this is not zero.
-    pub(crate) depth: Cell<u32>,
+    /// Calls into drivers that have not returned.
+    depth: Cell<u32>,
+    /// Whether the thread is inside a system service, as a program's is that has sent a request.
+    pub(crate) in_service: Cell<bool>,
     is_dpc: bool,
 }
 
@@ -143,6 +145,7 @@ impl Scheduler {
             state: RefCell::new(State::Ready),
             calls: RefCell::default(),
             depth: Cell::new(0),
+            in_service: Cell::new(false),
             is_dpc,
         })
     }

@@ -195,11 +195,24 @@ fn send(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Dispositi
 }
 
 fn statistics(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHandle) -> Disposition {
-    match handle.module() {
-        None => irp.complete(status::INVALID_DEVICE_STATE, 0),
-        Some(module) => {
-            let statistics = module.statistics(passive);
-            reply(irp, control, &statistics)
-        }
+    if control.input_length == 0 {
+        return match handle.module() {
+            None => irp.complete(status::INVALID_DEVICE_STATE, 0),
+            Some(module) => {
+                let statistics = module.statistics(passive);
+                reply(irp, control, &statistics)
+            }
+        };
+    }
+    // SAFETY: IOCTL_STATISTICS is buffered.
+    match parse_bind(unsafe { irp.input(control.input_length) }) {
+        Err(refusal) => irp.complete(status::of_refusal(refusal), 0),
+        Ok(guid) => match MODULES.find(passive, &guid) {
+            None => irp.complete(status::NOT_FOUND, 0),
+            Some(module) => {
+                let statistics = module.statistics(passive);
+                reply(irp, control, &statistics)
+            }
+        },
     }
 }

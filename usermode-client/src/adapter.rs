@@ -131,14 +131,25 @@ pub fn find(device: &dyn Device, wanted: &str) -> Result<Adapter, Error> {
 
 /// Binds a handle to an adapter, and waits until frames can be sent.
 pub fn bind(device: &dyn Device, adapter: &Adapter) -> Result<(), Error> {
-    let request = BindRequest { abi_major: ABI_MAJOR, reserved: [0; 6], guid: adapter.id };
-    device.control(IOCTL_BIND, request.as_bytes().to_vec(), Vec::new()).map(drop).map_err(|error| match error {
-        Error::Refused(status::NOT_FOUND) => Error::NoAdapter(adapter.guid.clone()),
-        other => other,
-    })
+    let input = request(adapter).as_bytes().to_vec();
+    device.control(IOCTL_BIND, input, Vec::new()).map(drop).map_err(|error| missing(adapter, error))
 }
 
-/// Statistics of the adapter that a handle is bound to.
-pub fn statistics(device: &dyn Device) -> Result<Statistics, Error> {
-    record(&device.control(IOCTL_STATISTICS, Vec::new(), vec![0; size_of::<Statistics>()])?)
+/// Statistics of an adapter's module. Binds nothing, and so disturbs nothing.
+pub fn statistics(device: &dyn Device, adapter: &Adapter) -> Result<Statistics, Error> {
+    let input = request(adapter).as_bytes().to_vec();
+    let answer = device.control(IOCTL_STATISTICS, input, vec![0; size_of::<Statistics>()]);
+    record(&answer.map_err(|error| missing(adapter, error))?)
+}
+
+fn request(adapter: &Adapter) -> BindRequest {
+    BindRequest { abi_major: ABI_MAJOR, reserved: [0; 6], guid: adapter.id }
+}
+
+/// The adapter may have gone since it was listed.
+fn missing(adapter: &Adapter, error: Error) -> Error {
+    match error {
+        Error::Refused(status::NOT_FOUND) => Error::NoAdapter(adapter.guid.clone()),
+        other => other,
+    }
 }

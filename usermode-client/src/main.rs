@@ -144,8 +144,7 @@ fn list(arguments: &Arguments) -> Result<u8, Error> {
 fn stats(arguments: &Arguments, wanted: &str) -> Result<u8, Error> {
     let device = open(arguments)?;
     let found = adapter::find(device.as_ref(), wanted)?;
-    adapter::bind(device.as_ref(), &found)?;
-    let statistics = adapter::statistics(device.as_ref())?;
+    let statistics = adapter::statistics(device.as_ref(), &found)?;
     let rows = rows(&statistics);
     if arguments.json {
         let mut object = json!({ "version": JSON_VERSION, "adapter": found });
@@ -274,7 +273,7 @@ fn send_frames(arguments: &Arguments, options: &SendArguments) -> Result<u8, Err
     adapter::bind(device.as_ref(), &found)?;
 
     let total = frames.len() as u64 * u64::from(options.times);
-    let shown = std::io::stderr().is_terminal() && !arguments.quiet && !arguments.json;
+    let shown = std::io::stderr().is_terminal() && !arguments.quiet;
     let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {per_sec} {msg}") {
         bar.set_style(style);

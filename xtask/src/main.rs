@@ -2,10 +2,17 @@
 
 mod build;
 mod debian;
+mod demo;
 mod image;
 mod inf;
 mod linux_wdk;
 mod process;
+mod test;
+mod toolchain;
+mod tools;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -20,16 +27,52 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Sends a capture through the driver on a simulated machine whose adapter is disabled midway.
+    Demo(demo::Options),
+    /// Runs every check and test.
+    Test,
     /// Builds sluice.sys, its symbols and its INF into target/sluice, and checks the image.
     Build {
         /// Build the images that only the tests use as well.
         #[arg(long)]
         all: bool,
     },
+    /// Runs a scenario under many schedules; --driver defaults to the shipped image.
+    Explore {
+        /// Options; see: cargo xtask explore --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// The simulated machine's own command line.
+    Machine {
+        /// Options; see: cargo xtask machine --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
-        Verb::Build { all } => build::run(all),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test => test::run(),
+        Verb::Build { all } => {
+            toolchain::complete()?;
+            build::run(all)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Explore { mut options } => {
+            let asks = |name: &str| options.iter().any(|option| option.to_string_lossy().starts_with(name));
+            if !asks("--driver") && !asks("--help") && !asks("-h") {
+                toolchain::complete()?;
+                let image = build::driver(build::Flavor::Release)?;
+                options.extend(["--driver".into(), image.into()]);
+            }
+            tools::build()?;
+            tools::become_program("explore", &options)
+        }
+        Verb::Machine { options } => {
+            tools::build()?;
+            tools::become_program("sluice-machine", &options)
+        }
     }
 }

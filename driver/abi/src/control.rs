@@ -24,5 +24,6 @@ pub const IOCTL_LIST: u32 = code(0x801, METHOD_BUFFERED, READ);
 pub const IOCTL_BIND: u32 = code(0x802, METHOD_BUFFERED, READ_WRITE);
 /// Sends frames: see [`crate::SendHeader`].
 pub const IOCTL_SEND: u32 = code(0x803, METHOD_OUT_DIRECT, READ_WRITE);
-/// Statistics of the module that the handle is bound to: returns a [`crate::Statistics`].
+/// Statistics of one module: returns a [`crate::Statistics`]. Takes a [`crate::BindRequest`] that names the
+/// adapter, which binds nothing; or no input, for the module that the handle is bound to.
 pub const IOCTL_STATISTICS: u32 = code(0x804, METHOD_BUFFERED, READ);

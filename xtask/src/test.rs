@@ -1,0 +1,101 @@
+//! `cargo xtask test`: everything.
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::{build, debian, process, toolchain, tools};
+
+/// Schedules of the exploration that is part of the tests.
+const SCHEDULES: &str = "2000";
+
+/// Runs every check and test, and says how long each took.
+pub(crate) fn run() -> Result<ExitCode> {
+    toolchain::complete()?;
+    let steps: [(&str, fn() -> Result<()>); 9] = [
+        ("rustfmt", rustfmt),
+        ("driver images", || build::run(true)),
+        ("clippy on the host", clippy),
+        ("clippy on the driver", clippy_driver),
+        ("rustdoc", rustdoc),
+        ("Windows client", windows_client),
+        ("tests", tests),
+        ("Miri", miri),
+        ("exploration", explore),
+    ];
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for (name, step) in steps {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        step()?;
+        times.push(format!("{name} {:.0} s", start.elapsed().as_secs_f64()));
+    }
+    println!("everything passed in {:.0} s: {}", began.elapsed().as_secs_f64(), times.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rustfmt() -> Result<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn deny_warnings(command: &mut Command) -> &mut Command {
+    command.env("RUSTDOCFLAGS", "-D warnings")
+}
+
+fn clippy() -> Result<()> {
+    process::run(process::cargo().args(["clippy", "--locked", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+fn clippy_driver() -> Result<()> {
+    let mut clippy = build::driver_cargo("clippy")?;
+    clippy.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--quiet", "--", "-D", "warnings"]);
+    process::run(&mut clippy)
+}
+
+fn rustdoc() -> Result<()> {
+    process::run(deny_warnings(process::cargo().args(["doc", "--locked", "--no-deps", "--quiet"])))?;
+    let mut doc = build::driver_cargo("doc")?;
+    doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--quiet"]);
+    process::run(deny_warnings(&mut doc))
+}
+
+/// The client for Windows, linked with mingw-w64.
+fn windows_client() -> Result<()> {
+    debian::for_windows_client()?;
+    let target = "--target=x86_64-pc-windows-gnu";
+    process::run(process::cargo().args(["build", "--locked", "--quiet", "--package=sluice-client", target]))?;
+    let clippy = ["clippy", "--locked", "--quiet", "--package=sluice-client", target, "--", "-D", "warnings"];
+    process::run(process::cargo().args(clippy))
+}
+
+fn tests() -> Result<()> {
+    // Host tools first: tests of the command line run the program.
+    tools::build()?;
+    process::run(process::cargo().args(["test", "--locked", "--profile=tools"]))
+}
+
+/// The rules under Miri, which the driver shares with its tests.
+fn miri() -> Result<()> {
+    let nightly = std::env::var("SLUICE_NIGHTLY").unwrap_or_else(|_| "nightly".to_owned());
+    let has = process::output(process::command("rustup").args(["component", "list", "--installed", "--toolchain", &nightly]));
+    if !has.is_ok_and(|list| list.contains("miri") && list.contains("rust-src")) {
+        let mut add = process::command("rustup");
+        add.args(["component", "add", "miri", "rust-src", "--toolchain", &nightly]).stdout(std::io::stderr());
+        process::run(&mut add)?;
+    }
+    let mut miri = process::command("rustup");
+    miri.args(["run", &nightly, "cargo", "miri", "test", "--quiet", "--locked", "--package=sluice-core"]);
+    miri.args(["--test", "rules", "--target-dir"]).arg(process::root().join("target/miri"));
+    miri.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+    process::run(&mut miri)
+}
+
+fn explore() -> Result<()> {
+    for flavor in [build::Flavor::Release, build::Flavor::Checked] {
+        let mut explore = Command::new(tools::path("explore"));
+        explore.args(["--schedules", SCHEDULES, "--driver"]).arg(flavor.image());
+        process::run(&mut explore)?;
+    }
+    Ok(())
+}

@@ -29,7 +29,9 @@ pub(crate) unsafe fn attach(
     parameters: *const NDIS_FILTER_ATTACH_PARAMETERS,
 ) -> Result<(), Status> {
     // SAFETY: NDIS keeps the parameters for the time of the callback.
-    let info = unsafe { info(&*parameters) }?;
+    let parameters = unsafe { &*parameters };
+    // SAFETY: the parameters' pointers are NDIS's.
+    let info = unsafe { info(parameters) }?;
     // SAFETY: the module uses its handle only while it is attached.
     let handle = unsafe { Handle::from_raw(handle) };
     let module = Module::new(handle, info).map_err(|_| NDIS_STATUS_RESOURCES)?;
@@ -97,7 +99,7 @@ unsafe fn info(parameters: &NDIS_FILTER_ATTACH_PARAMETERS) -> Result<Info, Statu
         } else {
             core::ptr::null_mut()
         },
-        info_slots: ndis_sys::nbl_info_slots(entry::ndis_version() & 0xFFFF),
+        list_info_slots: ndis_sys::nbl_info_slots(entry::ndis_version() & 0xFFFF),
     })
 }
 
@@ -117,7 +119,9 @@ unsafe fn text<'a>(string: *const NDIS_STRING) -> &'a [u16] {
 ///
 /// # Safety
 /// `parameters` are those of `FilterRestart`.
-pub(crate) unsafe fn restart_attributes(parameters: *const NDIS_FILTER_RESTART_PARAMETERS) -> Option<(u32, u32)> {
+pub(crate) unsafe fn restart_attributes(
+    parameters: *const NDIS_FILTER_RESTART_PARAMETERS,
+) -> Option<(u32, u32)> {
     // SAFETY: NDIS keeps the parameters for the time of the callback.
     let mut at = unsafe { parameters.as_ref() }?.RestartAttributes.cast_const();
     // SAFETY: the list is NDIS's, linked by Next and ended by null.
@@ -127,8 +131,10 @@ pub(crate) unsafe fn restart_attributes(parameters: *const NDIS_FILTER_RESTART_P
             let offset = core::mem::offset_of!(NDIS_RESTART_ATTRIBUTES, Data);
             // SAFETY: the data follows its entry, aligned to 16, and has been found long enough.
             let general = unsafe { at.byte_add(offset) }.cast::<NDIS_RESTART_GENERAL_ATTRIBUTES>();
+            // SAFETY: as above.
+            let mtu = unsafe { (*general).MtuSize };
             // SAFETY: as above; both fields are in the first revision.
-            return Some(unsafe { ((*general).MtuSize, (*general).DataBackFillSize) });
+            return Some((mtu, unsafe { (*general).DataBackFillSize }));
         }
         at = entry.Next;
     }

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering;
 
 use ndis_sys::{
     NDIS_FILTER_ATTACH_PARAMETERS, NDIS_FILTER_PARTIAL_CHARACTERISTICS,
-    NDIS_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_FILTER_PAUSE_PARAMETERS, NDIS_FILTER_RESTART_PARAMETERS,
-    NDIS_HANDLE, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS, NDIS_OID_REQUEST,
+    NDIS_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_FILTER_PAUSE_PARAMETERS,
+    NDIS_FILTER_RESTART_PARAMETERS, NDIS_HANDLE, NDIS_OBJECT_HEADER,
+    NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS, NDIS_OID_REQUEST,
     NDIS_SIZEOF_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_STATUS, NDIS_STATUS_FAILURE,
     NDIS_STATUS_INDICATION, NDIS_STATUS_PAUSED, NDIS_STATUS_PENDING, NDIS_STATUS_SUCCESS, NET_BUFFER_LIST,
     NET_DEVICE_PNP_EVENT, NET_PNP_EVENT_NOTIFICATION,
@@ -154,7 +155,10 @@ unsafe extern "system" fn cancel_send(context: NDIS_HANDLE, id: *mut c_void) {
 }
 
 /// `FilterOidRequest`.
-pub(crate) unsafe extern "system" fn oid_request(context: NDIS_HANDLE, request: *mut NDIS_OID_REQUEST) -> NDIS_STATUS {
+pub(crate) unsafe extern "system" fn oid_request(
+    context: NDIS_HANDLE,
+    request: *mut NDIS_OID_REQUEST,
+) -> NDIS_STATUS {
     // SAFETY: NDIS keeps the module attached during the callback.
     let module = unsafe { module(context) };
     // SAFETY: the request is passed on as it came.
@@ -177,11 +181,14 @@ pub(crate) unsafe extern "system" fn oid_request_complete(
 pub(crate) unsafe extern "system" fn cancel_oid_request(context: NDIS_HANDLE, id: *mut c_void) {
     // SAFETY: NDIS keeps the module attached during the callback.
     let module = unsafe { module(context) };
-    module.oid.cancel(module.handle, id);
+    module.oid.cancel(module.handle, id as u64);
 }
 
 /// `FilterStatus`.
-pub(crate) unsafe extern "system" fn filter_status(context: NDIS_HANDLE, indication: *mut NDIS_STATUS_INDICATION) {
+pub(crate) unsafe extern "system" fn filter_status(
+    context: NDIS_HANDLE,
+    indication: *mut NDIS_STATUS_INDICATION,
+) {
     // SAFETY: NDIS keeps the module attached during the callback.
     let module = unsafe { module(context) };
     // SAFETY: the indication is passed on as it came.
@@ -202,7 +209,10 @@ pub(crate) unsafe extern "system" fn net_pnp_event(
 }
 
 /// `FilterDevicePnPEventNotify`.
-pub(crate) unsafe extern "system" fn device_pnp_event(context: NDIS_HANDLE, event: *mut NET_DEVICE_PNP_EVENT) {
+pub(crate) unsafe extern "system" fn device_pnp_event(
+    context: NDIS_HANDLE,
+    event: *mut NET_DEVICE_PNP_EVENT,
+) {
     // SAFETY: NDIS keeps the module attached during the callback.
     let module = unsafe { module(context) };
     // SAFETY: NDIS calls this at PASSIVE_LEVEL.

@@ -3,8 +3,8 @@
 use core::ptr::NonNull;
 
 use sluice_abi::{
-    ABI_MAJOR, ABI_MINOR, IOCTL_BIND, IOCTL_LIST, IOCTL_SEND, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader, MAX_FRAMES,
-    ModuleRecord, VersionReply,
+    ABI_MAJOR, ABI_MINOR, IOCTL_BIND, IOCTL_LIST, IOCTL_SEND, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader,
+    MAX_FRAMES, ModuleRecord, VersionReply,
 };
 use sluice_core::lifecycle::State;
 use sluice_core::request::parse_bind;

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use ndis_sys::{
     NDIS_FILTER_CHARACTERISTICS_REVISION_2, NDIS_FILTER_CHARACTERISTICS_REVISION_3,
     NDIS_FILTER_DRIVER_CHARACTERISTICS, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS,
-    NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_2, NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3,
-    NDIS_STATUS_BAD_VERSION,
+    NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_2,
+    NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3, NDIS_STATUS_BAD_VERSION,
 };
 use sluice_abi::{DEVICE_NAME, DEVICE_SDDL, FILTER_GUID, FRIENDLY_NAME, SERVICE_NAME, SYMBOLIC_NAME};
 use sluice_kernel::irql::Passive;
@@ -118,8 +118,11 @@ pub(crate) unsafe extern "system" fn driver_entry(
         Ok(registration) => registration,
         Err(status) => return status,
     };
-    let names =
-        ControlDeviceNames { device: wide!(DEVICE_NAME), symbolic: wide!(SYMBOLIC_NAME), sddl: wide!(DEVICE_SDDL) };
+    let names = ControlDeviceNames {
+        device: wide!(DEVICE_NAME),
+        symbolic: wide!(SYMBOLIC_NAME),
+        sddl: wide!(DEVICE_SDDL),
+    };
     // SAFETY: the strings are static; the table has only routines that handle their requests.
     match unsafe { registration.control_device(&passive, &names, &mut device::dispatch_table()) } {
         Ok(device) => {

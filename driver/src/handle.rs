@@ -1,5 +1,8 @@
 //! What a client's handle stands for: at most one module, bound once.
-#![expect(unsafe_code, reason = "keeps a reference to the module as a pointer, so that reading it takes no lock")]
+#![expect(
+    unsafe_code,
+    reason = "keeps a reference to the module as a pointer, so that reading it takes no lock"
+)]
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 

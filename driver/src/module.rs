@@ -42,7 +42,7 @@ pub(crate) struct Info {
     /// The adapter's physical device object, or null.
     pub(crate) physical_device: *mut DEVICE_OBJECT,
     /// `NetBufferListInfo` slots of the running system.
-    pub(crate) info_slots: usize,
+    pub(crate) list_info_slots: usize,
 }
 
 /// Handles that wait for their module to run.
@@ -165,7 +165,11 @@ impl Module {
     }
 
     /// Runs `work` with the slabs if there are any, without a share of the gate, at `DISPATCH_LEVEL`.
-    pub(crate) fn with_slabs<R>(&self, passive: &mut Passive<'_>, work: impl FnOnce(&Slabs) -> R) -> Option<R> {
+    pub(crate) fn with_slabs<R>(
+        &self,
+        passive: &mut Passive<'_>,
+        work: impl FnOnce(&Slabs) -> R,
+    ) -> Option<R> {
         self.slabs_lock.with(passive, |(), _| {
             // SAFETY: the lock keeps the slabs in place.
             unsafe { (*self.slabs.get()).as_ref() }.map(work)
@@ -205,7 +209,11 @@ impl Module {
     }
 
     /// `FilterRestart`: makes memory fit what is wanted, and opens the gate.
-    pub(crate) fn restart(&self, passive: &mut Passive<'_>, attributes: Option<(u32, u32)>) -> Result<(), State> {
+    pub(crate) fn restart(
+        &self,
+        passive: &mut Passive<'_>,
+        attributes: Option<(u32, u32)>,
+    ) -> Result<(), State> {
         self.life.go(Edge::Restart)?;
         if let Some((mtu, backfill)) = attributes {
             self.mtu.store(mtu, Ordering::Relaxed);
@@ -306,10 +314,10 @@ impl Module {
         self.answer_binding(status::DEVICE_REMOVED);
         self.idle.stop(passive);
         self.starter.stop(passive);
-        if let Some(proof) = self.gate.claim() {
-            if let Some(slabs) = self.swap_slabs(passive, &proof, None) {
-                slabs.free(passive, &proof);
-            }
+        if let Some(proof) = self.gate.claim()
+            && let Some(slabs) = self.swap_slabs(passive, &proof, None)
+        {
+            slabs.free(passive, &proof);
         }
     }
 

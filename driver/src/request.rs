@@ -62,8 +62,7 @@ impl Request {
         self.results.store(results.as_ptr(), Ordering::Relaxed);
         self.frames.store(frames, Ordering::Relaxed);
         self.cancel_id.store(cancel_id, Ordering::Relaxed);
-        let this: *const Self = self;
-        irp.set_context(this.cast());
+        irp.set_context(self);
         self.file.store(irp.file(), Ordering::Release);
         self.irp.store(irp.into_raw().as_ptr(), Ordering::Release);
     }
@@ -97,8 +96,9 @@ impl Request {
         if frame >= self.frames.load(Ordering::Relaxed) || results.is_null() {
             return;
         }
+        let place = results.cast::<FrameResult>().wrapping_add(frame as usize);
         // SAFETY: the locked pages hold a result for each frame; they need not be aligned.
-        unsafe { results.cast::<FrameResult>().add(frame as usize).write_unaligned(result) };
+        unsafe { place.write_unaligned(result) };
     }
 
     /// `frames` frames came back. After the last one, and unless the cancel routine still runs, the caller

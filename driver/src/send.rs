@@ -65,7 +65,8 @@ unsafe fn parse(irp: &Irp, max_frame: u32) -> Result<(Send<'_>, NonNull<u8>), NT
         (_, Some(pages)) => pages,
         (_, None) => return Err(status::INSUFFICIENT_RESOURCES),
     };
-    let request = Send::parse(input, length, max_frame).map_err(|refusal: Refusal| status::of_refusal(refusal))?;
+    let request =
+        Send::parse(input, length, max_frame).map_err(|refusal: Refusal| status::of_refusal(refusal))?;
     Ok((request, data))
 }
 
@@ -120,7 +121,9 @@ impl Module {
         let mut first = None;
         let mut frame = 0;
         let taken = slabs.map.take(frames, processor, |slot| {
-            let (Some((offset, length)), Some(record)) = (spans.next(), slabs.record(slot.index())) else { return };
+            let (Some((offset, length)), Some(record)) = (spans.next(), slabs.record(slot.index())) else {
+                return;
+            };
             // SAFETY: the span lies inside the locked pages, as the request's check has shown.
             let bytes = unsafe { data.add(offset) };
             // SAFETY: as above; the length was checked against the layout's longest frame.
@@ -130,7 +133,7 @@ impl Module {
             let backfill = slabs.layout.backfill;
             // SAFETY: the slot was taken from the map, so the driver owns its list.
             let list = unsafe {
-                record.list.prepare(self.handle, backfill, length, self.info.info_slots, cancel_id)
+                record.list.prepare(self.handle, backfill, length, self.info.list_info_slots, cancel_id)
             };
             let _in_flight: Slot<InFlight> = slot.filled().submitted();
             chain.push(list);
@@ -197,7 +200,7 @@ impl Module {
     }
 
     /// Answers a request none of whose frames was sent, with the same result for each.
-    fn answer(&self, irp: Irp, result: FrameResult, answer: NTSTATUS) -> u32 {
+    fn answer(irp: Irp, result: FrameResult, answer: NTSTATUS) -> u32 {
         // SAFETY: only send requests come here. Whether a frame fits the adapter does not matter any more.
         let Ok((request, data)) = (unsafe { parse(&irp, u32::MAX) }) else {
             let _ = irp.complete(status::INVALID_PARAMETER, 0);
@@ -218,7 +221,7 @@ impl Module {
 
     /// Tells a client that the module is paused, or gone.
     pub(crate) fn refuse_paused(&self, irp: Irp, waited: bool) {
-        let frames = u64::from(self.answer(irp, FrameResult::PAUSED, status::SUCCESS));
+        let frames = u64::from(Self::answer(irp, FrameResult::PAUSED, status::SUCCESS));
         self.counters.frames_paused.add(frames);
         if waited {
             self.counters.frames_waiting.sub(frames);
@@ -227,13 +230,13 @@ impl Module {
 
     /// Tells a client that its request was cancelled before anything was sent.
     fn abort(&self, irp: Irp) {
-        let frames = self.answer(irp, FrameResult::ABORTED, status::CANCELLED);
+        let frames = Self::answer(irp, FrameResult::ABORTED, status::CANCELLED);
         self.counters.frames_failed.add(u64::from(frames));
     }
 
     /// Fails a request that no longer fits the adapter.
     fn fail_unread(&self, irp: Irp, refused: NTSTATUS) {
-        let frames = self.answer(irp, FrameResult(refused as u32), refused);
+        let frames = Self::answer(irp, FrameResult(refused as u32), refused);
         self.counters.frames_failed.add(u64::from(frames));
     }
 
@@ -369,7 +372,7 @@ impl Slabs {
 impl Waiting for Module {
     fn cancelled(&self, irp: Irp) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        let frames = u64::from(self.answer(irp, FrameResult::ABORTED, status::CANCELLED));
+        let frames = u64::from(Self::answer(irp, FrameResult::ABORTED, status::CANCELLED));
         self.counters.frames_failed.add(frames);
         self.counters.frames_waiting.sub(frames);
     }

@@ -47,7 +47,10 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     const fn pack(self) -> u64 {
-        (self.request as u64) << 48 | (self.frame as u64) << 32 | (self.shard as u64) << 16 | self.length as u64
+        (self.request as u64) << 48
+            | (self.frame as u64) << 32
+            | (self.shard as u64) << 16
+            | self.length as u64
     }
 
     const fn unpack(value: u64) -> Self {
@@ -119,7 +122,11 @@ pub(crate) struct Slabs {
 
 impl Slabs {
     /// Allocates and builds everything that sending needs, so that sending allocates nothing.
-    pub(crate) fn build(passive: &Passive<'_>, module: &Module, layout: SlotLayout) -> Result<Self, OutOfMemory> {
+    pub(crate) fn build(
+        passive: &Passive<'_>,
+        module: &Module,
+        layout: SlotLayout,
+    ) -> Result<Self, OutOfMemory> {
         let length = layout.slab_length(SLOTS_PER_SLAB);
         let (adapter, kind) = adapter(passive, module, length);
         let mut slabs = Self {
@@ -145,15 +152,14 @@ impl Slabs {
         let length = self.layout.slab_length(SLOTS_PER_SLAB);
         for slab in 0..SLABS {
             let common = self.adapter.as_ref().and_then(|adapter| adapter.common_buffer(passive, length));
-            let memory = match common {
-                Some(buffer) => Memory::Common(buffer),
-                None => {
-                    // Late in a system's life contiguous memory may be gone; the card maps any nonpaged memory.
-                    if slab == 0 {
-                        self.kind = MEMORY_NONPAGED;
-                    }
-                    Memory::Pool(PoolSlice::new(length.div_ceil(8) as usize, TAG, |_| 0)?)
+            let memory = if let Some(buffer) = common {
+                Memory::Common(buffer)
+            } else {
+                // Late in a system's life contiguous memory may be gone; the card maps any nonpaged memory.
+                if slab == 0 {
+                    self.kind = MEMORY_NONPAGED;
                 }
+                Memory::Pool(PoolSlice::new(length.div_ceil(8) as usize, TAG, |_| 0)?)
             };
             let base = memory.address();
             if let Some(place) = self.memory.get_mut(slab as usize) {
@@ -166,7 +172,8 @@ impl Slabs {
                 // SAFETY: the slab's memory is nonpaged and is freed after its lists.
                 let list =
                     unsafe { self.pool.prebuilt(module.handle, address, self.layout.mapped_length(), slot) }?;
-                let record = Record { list, address, ticket: AtomicU64::new(0), request: Request::new(module) };
+                let record =
+                    Record { list, address, ticket: AtomicU64::new(0), request: Request::new(module) };
                 if let Some(place) = self.records.get_mut(slot as usize) {
                     *place = Some(record);
                 }

@@ -2,6 +2,7 @@
 use ndis_sys::UNICODE_STRING;
 
 /// ASCII text as UTF-16, made at compile time.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which reports a wrong index")]
 pub(crate) const fn utf16<const N: usize>(text: &str) -> [u16; N] {
     let bytes = text.as_bytes();
     assert!(bytes.len() == N, "the length is that of the text");

@@ -1,8 +1,8 @@
 //! Adapters that frames can be sent through.
 use serde::Serialize;
 use sluice_abi::{
-    ABI_MAJOR, BindRequest, IOCTL_BIND, IOCTL_LIST, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader, ModuleRecord,
-    Statistics, VersionReply,
+    ABI_MAJOR, BindRequest, IOCTL_BIND, IOCTL_LIST, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader,
+    ModuleRecord, Statistics, VersionReply,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -51,9 +51,16 @@ pub fn state_name(state: u32) -> &'static str {
 
 /// A GUID as text, its bytes in the order of the text.
 fn guid_text(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().to_owned();
-    format!("{{{}-{}-{}-{}-{}}}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+    let number = u128::from_be_bytes(*bytes);
+    let part = |shift: u32, bits: u32| (number >> shift) & ((1 << bits) - 1);
+    format!(
+        "{{{:08X}-{:04X}-{:04X}-{:04X}-{:012X}}}",
+        part(96, 32),
+        part(80, 16),
+        part(64, 16),
+        part(48, 16),
+        part(0, 48)
+    )
 }
 
 impl From<&ModuleRecord> for Adapter {
@@ -83,7 +90,8 @@ fn record<T: FromBytes>(bytes: &[u8]) -> Result<T, Error> {
 
 /// Versions and limits of the driver.
 pub fn version(device: &dyn Device) -> Result<VersionReply, Error> {
-    let reply: VersionReply = record(&device.control(IOCTL_VERSION, Vec::new(), vec![0; size_of::<VersionReply>()])?)?;
+    let reply: VersionReply =
+        record(&device.control(IOCTL_VERSION, Vec::new(), vec![0; size_of::<VersionReply>()])?)?;
     if reply.abi_major == ABI_MAJOR { Ok(reply) } else { Err(Error::Version) }
 }
 

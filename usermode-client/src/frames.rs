@@ -16,10 +16,14 @@ pub fn from_file(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
     let name = path.display();
     let mut data = Vec::new();
     if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut data).map_err(|error| Error::Input(format!("standard input: {error}")))?;
+        std::io::stdin()
+            .read_to_end(&mut data)
+            .map_err(|error| Error::Input(format!("standard input: {error}")))?;
     } else {
         let file = std::fs::File::open(path).map_err(|error| Error::Input(format!("{name}: {error}")))?;
-        BufReader::new(file).read_to_end(&mut data).map_err(|error| Error::Input(format!("{name}: {error}")))?;
+        BufReader::new(file)
+            .read_to_end(&mut data)
+            .map_err(|error| Error::Input(format!("{name}: {error}")))?;
     }
     from_capture(&data).map_err(|error| Error::Input(format!("{name}: {error}")))
 }
@@ -97,7 +101,7 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
                 .ok_or_else(|| Error::Input(format!("\"{character}\" is no hexadecimal digit")))
         })
         .collect::<Result<_, _>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(Error::Input("the hexadecimal text has an odd number of digits".to_owned()));
     }
     Ok(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())

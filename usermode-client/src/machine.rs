@@ -21,7 +21,9 @@ pub struct Machine {
     pub socket: PathBuf,
 }
 
-type Waiting = HashMap<u64, Sender<(Value, Vec<u8>)>>;
+/// An answer with its bytes.
+type Answer = (Value, Vec<u8>);
+type Waiting = HashMap<u64, Sender<Answer>>;
 
 /// A connection: one writer, and a thread that hands answers to whoever waits for them.
 struct Connection {
@@ -45,12 +47,14 @@ impl Connection {
     }
 
     /// Sends a message with its bytes, and returns its number and where its answer comes.
-    fn say(&self, mut message: Value, bytes: [&[u8]; 2]) -> Result<(u64, Receiver<(Value, Vec<u8>)>), Error> {
+    fn say(&self, mut message: Value, bytes: [&[u8]; 2]) -> Result<(u64, Receiver<Answer>), Error> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let (stream, last) = &mut *writer;
         *last += 1;
         let id = *last;
-        message["id"] = id.into();
+        if let Some(fields) = message.as_object_mut() {
+            fields.insert("id".to_owned(), id.into());
+        }
         let (sender, receiver) = channel();
         match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(waiting) => waiting.insert(id, sender),
@@ -86,9 +90,9 @@ fn deliver(stream: UnixStream, waiting: &Mutex<Option<Waiting>>) -> std::io::Res
             return Ok(());
         }
         let answer: Value = serde_json::from_str(&line)?;
-        let mut output = vec![0; answer["output"].as_u64().unwrap_or(0) as usize];
+        let mut output = vec![0; number(&answer, "output") as usize];
         reader.read_exact(&mut output)?;
-        let id = answer["id"].as_u64().unwrap_or(0);
+        let id = number(&answer, "id");
         let sender = waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -101,8 +105,12 @@ fn deliver(stream: UnixStream, waiting: &Mutex<Option<Waiting>>) -> std::io::Res
     }
 }
 
+fn number(answer: &Value, field: &str) -> u64 {
+    answer.get(field).and_then(Value::as_u64).unwrap_or(0)
+}
+
 fn status_of(answer: &Value) -> u32 {
-    answer["status"].as_u64().unwrap_or(u64::from(u32::MAX)) as u32
+    answer.get("status").and_then(Value::as_u64).unwrap_or(u64::from(u32::MAX)) as u32
 }
 
 impl Driver for Machine {
@@ -111,7 +119,7 @@ impl Driver for Machine {
         let (_, answer) = connection.say(json!({ "op": "open", "name": WIN32_NAME }), [&[], &[]])?;
         let (answer, _) = answer.recv().map_err(|_| ended())?;
         match status_of(&answer) {
-            0 => Ok(Box::new(Open { connection, handle: answer["handle"].as_u64().unwrap_or(0) })),
+            0 => Ok(Box::new(Open { connection, handle: number(&answer, "handle") })),
             status => Err(Error::of_status(status)),
         }
     }
@@ -136,7 +144,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         // The connection ends with the handle, which closes it: an answer is waited for so that a program
         // that opens another handle next finds this one closed.
-        if let Ok((_, answer)) = self.connection.say(json!({ "op": "close", "handle": self.handle }), [&[], &[]]) {
+        if let Ok((_, answer)) =
+            self.connection.say(json!({ "op": "close", "handle": self.handle }), [&[], &[]])
+        {
             let _ = answer.recv();
         }
     }
@@ -145,7 +155,7 @@ impl Drop for Open {
 struct Request {
     connection: Arc<Connection>,
     id: u64,
-    answer: Receiver<(Value, Vec<u8>)>,
+    answer: Receiver<Answer>,
 }
 
 impl Pending for Request {

@@ -91,7 +91,10 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if arguments.json {
-                println!("{}", json!({ "version": JSON_VERSION, "error": error.to_string(), "exit_code": error.exit_code() }));
+                println!(
+                    "{}",
+                    json!({ "version": JSON_VERSION, "error": error.to_string(), "exit_code": error.exit_code() })
+                );
             }
             eprintln!("sluice: {error}");
             ExitCode::from(error.exit_code())
@@ -102,7 +105,9 @@ fn main() -> ExitCode {
 #[cfg(windows)]
 fn driver(arguments: &Arguments) -> Result<Box<dyn Driver>, Error> {
     if arguments.machine.is_some() {
-        return Err(Error::Input("--machine is for Linux; on Windows the driver of this computer is used".to_owned()));
+        return Err(Error::Input(
+            "--machine is for Linux; on Windows the driver of this computer is used".to_owned(),
+        ));
     }
     Ok(Box::new(sluice_client::windows::Local))
 }
@@ -147,14 +152,18 @@ fn stats(arguments: &Arguments, wanted: &str) -> Result<u8, Error> {
     let statistics = adapter::statistics(device.as_ref(), &found)?;
     let rows = rows(&statistics);
     if arguments.json {
-        let mut object = json!({ "version": JSON_VERSION, "adapter": found });
-        for (name, value) in rows {
-            object[name] = value;
-        }
-        println!("{object}");
+        let mut object = serde_json::Map::new();
+        object.insert("version".to_owned(), JSON_VERSION.into());
+        object.insert("adapter".to_owned(), json!(found));
+        object.extend(rows.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        println!("{}", serde_json::Value::from(object));
     } else {
         for (name, value) in rows {
-            println!("{:18} {}", name.replace('_', " "), value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            println!(
+                "{:18} {}",
+                name.replace('_', " "),
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            );
         }
     }
     Ok(0)

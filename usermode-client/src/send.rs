@@ -92,7 +92,10 @@ pub enum Answer {
 /// Hands up to [`MAX_FRAMES`] frames to the driver.
 pub fn start(device: &dyn Device, frames: Vec<Vec<u8>>) -> Result<Batch, Error> {
     if frames.is_empty() || frames.len() > MAX_FRAMES {
-        return Err(Error::Input(format!("a request carries 1 to {MAX_FRAMES} frames, not {}", frames.len())));
+        return Err(Error::Input(format!(
+            "a request carries 1 to {MAX_FRAMES} frames, not {}",
+            frames.len()
+        )));
     }
     let header = SendHeader { abi_major: ABI_MAJOR, flags: 0, frame_count: frames.len() as u32 };
     let mut input = header.as_bytes().to_vec();
@@ -126,9 +129,9 @@ fn answer(reply: &Reply, frames: usize) -> Result<Answer, Error> {
             Ok(Answer::Frames(results.iter().map(|result| Outcome::from(*result)).collect()))
         }
         status::DEVICE_REMOVED => Ok(Answer::Removed),
-        status::INVALID_BUFFER_SIZE => {
-            Err(Error::Input("a frame is shorter than an Ethernet header or longer than the adapter takes".to_owned()))
-        }
+        status::INVALID_BUFFER_SIZE => Err(Error::Input(
+            "a frame is shorter than an Ethernet header or longer than the adapter takes".to_owned(),
+        )),
         other => Err(Error::of_status(other)),
     }
 }

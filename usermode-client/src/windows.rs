@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sluice_abi::WIN32_NAME;
 use windows_sys::Win32::Foundation::{
     CloseHandle, ERROR_ACCESS_DENIED, ERROR_DEVICE_REMOVED, ERROR_FILE_NOT_FOUND, ERROR_INSUFFICIENT_BUFFER,
-    ERROR_IO_PENDING, ERROR_NOT_FOUND, ERROR_OPERATION_ABORTED, ERROR_PATH_NOT_FOUND, ERROR_REVISION_MISMATCH,
-    GENERIC_READ, GENERIC_WRITE, GetLastError, HANDLE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
+    ERROR_IO_PENDING, ERROR_NOT_FOUND, ERROR_OPERATION_ABORTED, ERROR_PATH_NOT_FOUND,
+    ERROR_REVISION_MISMATCH, GENERIC_READ, GENERIC_WRITE, GetLastError, HANDLE, INVALID_HANDLE_VALUE,
+    RtlNtStatusToDosError,
 };
 use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING};
 use windows_sys::Win32::System::IO::{CancelIoEx, DeviceIoControl, GetOverlappedResult, OVERLAPPED};
@@ -51,11 +52,17 @@ fn status_of(error: u32) -> u32 {
         ERROR_NOT_FOUND => status::NOT_FOUND,
         ERROR_OPERATION_ABORTED => status::CANCELLED,
         ERROR_REVISION_MISMATCH => status::REVISION_MISMATCH,
-        other => [status::INVALID_BUFFER_SIZE, 0xC000_0023, 0xC000_000D, 0xC000_0010, 0xC000_0184, 0xC000_009A]
-            .into_iter()
-            // SAFETY: a table lookup without side effects.
-            .find(|status| unsafe { RtlNtStatusToDosError(*status as i32) } == other)
-            .unwrap_or(if other == ERROR_INSUFFICIENT_BUFFER { 0xC000_0023 } else { 0xC007_0000 | (other & 0xFFFF) }),
+        other => {
+            [status::INVALID_BUFFER_SIZE, 0xC000_0023, 0xC000_000D, 0xC000_0010, 0xC000_0184, 0xC000_009A]
+                .into_iter()
+                // SAFETY: a table lookup without side effects.
+                .find(|status| unsafe { RtlNtStatusToDosError(*status as i32) } == other)
+                .unwrap_or(if other == ERROR_INSUFFICIENT_BUFFER {
+                    0xC000_0023
+                } else {
+                    0xC007_0000 | (other & 0xFFFF)
+                })
+        }
     }
 }
 
@@ -144,7 +151,8 @@ impl Request {
         }
         let mut length = 0;
         // SAFETY: the request is under way; the OVERLAPPED is its own.
-        let done = unsafe { GetOverlappedResult(self.device.0, &raw const *self.overlapped, &raw mut length, 1) };
+        let done =
+            unsafe { GetOverlappedResult(self.device.0, &raw const *self.overlapped, &raw mut length, 1) };
         self.under_way = false;
         if done == 0 { (status_of(last_error()), 0) } else { (0, length as usize) }
     }
@@ -162,7 +170,9 @@ impl Pending for Request {
 
     fn cancel(&self) -> Result<(), Error> {
         // SAFETY: the OVERLAPPED is this request's own.
-        if unsafe { CancelIoEx(self.device.0, &raw const *self.overlapped) } == 0 && last_error() != ERROR_NOT_FOUND {
+        if unsafe { CancelIoEx(self.device.0, &raw const *self.overlapped) } == 0
+            && last_error() != ERROR_NOT_FOUND
+        {
             return Err(Error::Refused(status_of(last_error())));
         }
         Ok(())

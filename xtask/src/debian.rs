@@ -34,8 +34,11 @@ pub(crate) fn for_windows_client() -> Result<()> {
 }
 
 fn install(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&str> =
-        packages.iter().filter(|package| !Path::new(package.shown_by).exists()).map(|package| package.name).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !Path::new(package.shown_by).exists())
+        .map(|package| package.name)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

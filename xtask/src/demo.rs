@@ -1,4 +1,5 @@
 //! `cargo xtask demo`: a real capture through the shipped driver, with its adapter disabled midway.
+#![expect(clippy::indexing_slicing, reason = "a field that JSON lacks reads as null")]
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ const PAUSES: usize = 3;
 /// Frames that the adapter holds when it is disabled.
 const IN_FLIGHT: usize = 64;
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Options of the demonstration.
 #[derive(Args)]
@@ -65,7 +66,11 @@ impl Machine {
         let mut machine = Self { child, socket };
         let began = Instant::now();
         while machine.operate(&["status"]).is_err() {
-            ensure!(machine.child.try_wait()?.is_none(), "the machine did not start; see {}/machine.txt", folder.display());
+            ensure!(
+                machine.child.try_wait()?.is_none(),
+                "the machine did not start; see {}/machine.txt",
+                folder.display()
+            );
             ensure!(began.elapsed() < PATIENCE, "the machine does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -128,7 +133,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     narrate(&format!("starting a machine with two adapters and {}", driver.display()));
     let machine = Machine::start(&folder, &driver)?;
-    narrate(&format!("sending {} {times} times with the client: {} frames", capture.display(), frames.len() * times));
+    narrate(&format!(
+        "sending {} {times} times with the client: {} frames",
+        capture.display(),
+        frames.len() * times
+    ));
     let mut client = Command::new(tools::path("sluice"))
         .arg("--machine")
         .arg(&machine.socket)
@@ -144,7 +153,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         if !machine.wait_for("disabled", &mut client)? {
             bail!("the client was done before the adapter could be disabled for the {number}. time");
         }
-        narrate(&format!("adapter 0 disabled with frames in flight ({number} of {PAUSES}), and enabled again"));
+        narrate(&format!(
+            "adapter 0 disabled with frames in flight ({number} of {PAUSES}), and enabled again"
+        ));
         machine.operate(&["enable", "0"])?;
         machine.wait_for("running", &mut client)?;
     }

@@ -29,7 +29,10 @@ pub(crate) fn faults(data: &[u8]) -> Result<Vec<String>> {
     let traits = optional.dll_characteristics();
     expect((traits & pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT).0 != 0, "the image is not NX compatible");
     expect((traits & pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE).0 != 0, "the image has no dynamic base");
-    expect((header.characteristics.get(LE) & pe::IMAGE_FILE_RELOCS_STRIPPED).0 == 0, "relocations are stripped");
+    expect(
+        (header.characteristics.get(LE) & pe::IMAGE_FILE_RELOCS_STRIPPED).0 == 0,
+        "relocations are stripped",
+    );
     // An image without a single absolute address needs no relocations; then none may be there to be missed.
     let relocatable = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_BASERELOC).is_some()
         || !holds_addresses(&file, optional.image_base(), u64::from(optional.size_of_image()));

@@ -21,13 +21,14 @@ fn stamped(template: &str, days: u64, version: &str) -> Result<String> {
     let driver_version = format!("DriverVer = {month:02}/{day:02}/{year},{version}.0");
     let text = template.replace("$ARCH$", "amd64");
     anyhow::ensure!(text.contains("DriverVer ="), "inf/sluice.inx has no DriverVer line to fill in");
-    let lines = text.lines().map(|line| if line.starts_with("DriverVer =") { &driver_version } else { line });
-    Ok(lines.map(|line| format!("{line}\r\n")).collect())
+    let lines =
+        text.lines().map(|line| if line.starts_with("DriverVer =") { driver_version.as_str() } else { line });
+    Ok(lines.flat_map(|line| [line, "\r\n"]).collect())
 }
 
 /// Year, month and day of a day counted from 1970, in the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     let mut rest = days;
     while rest >= 365 + u64::from(leap(year)) {

@@ -23,7 +23,14 @@ const EXTRA_EXPORTS: [(&str, &str, &[&str]); 3] = [
     (
         "ntoskrnl",
         "ntoskrnl.exe",
-        &["__chkstk", "ExAllocatePool2", "ExAllocatePool3", "KeInitializeSpinLock", "KfRaiseIrql", "KeLowerIrql"],
+        &[
+            "__chkstk",
+            "ExAllocatePool2",
+            "ExAllocatePool3",
+            "KeInitializeSpinLock",
+            "KfRaiseIrql",
+            "KeLowerIrql",
+        ],
     ),
     ("hal", "hal.dll", &[]),
     ("wmilib", "wmilib.sys", &["WmiSystemControl"]),
@@ -142,7 +149,8 @@ pub(crate) fn prepare() -> Result<LinuxWdk> {
 }
 
 fn configuration(home: &Path, overrides: &[PathBuf]) -> String {
-    let paths: Vec<String> = overrides.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+    let paths: Vec<String> =
+        overrides.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
     format!(
         "paths = [{}]\n\
          [target.x86_64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
@@ -205,7 +213,9 @@ fn libraries(home: &Path) -> Result<()> {
         if archive.exists() {
             let mut nm = process::command(tools.join("llvm-nm"));
             let symbols = process::output(nm.args(["--extern-only", "--defined-only"]).arg(&archive))?;
-            names.extend(symbols.lines().filter_map(|line| line.split_once(" T ")).map(|(_, name)| name.to_owned()));
+            names.extend(
+                symbols.lines().filter_map(|line| line.split_once(" T ")).map(|(_, name)| name.to_owned()),
+            );
         }
         let names: Vec<String> = names.into_iter().collect();
         let definition = folder.join(format!("{library}.def"));
@@ -247,8 +257,9 @@ fn tools() -> Result<PathBuf> {
 fn source_of(name: &str) -> Result<(PathBuf, String)> {
     let metadata = process::output(process::cargo().args(["metadata", "--format-version=1", "--locked"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let package = metadata["packages"]
-        .as_array()
+    let package = metadata
+        .get("packages")
+        .and_then(serde_json::Value::as_array)
         .and_then(|packages| packages.iter().find(|package| package["name"] == name))
         .with_context(|| format!("{name} is not a dependency of this workspace"))?;
     let manifest = package["manifest_path"].as_str().context("package without manifest")?;

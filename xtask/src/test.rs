@@ -9,10 +9,12 @@ use crate::{build, debian, process, toolchain, tools};
 /// Schedules of the exploration that is part of the tests.
 const SCHEDULES: &str = "2000";
 
+type Step = fn() -> Result<()>;
+
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run() -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, fn() -> Result<()>); 9] = [
+    let steps: [(&str, Step); 9] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(true)),
         ("clippy on the host", clippy),
@@ -44,12 +46,29 @@ fn deny_warnings(command: &mut Command) -> &mut Command {
 }
 
 fn clippy() -> Result<()> {
-    process::run(process::cargo().args(["clippy", "--locked", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    process::run(process::cargo().args([
+        "clippy",
+        "--locked",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn clippy_driver() -> Result<()> {
     let mut clippy = build::driver_cargo("clippy")?;
-    clippy.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--quiet", "--", "-D", "warnings"]);
+    clippy.args([
+        "--package",
+        "sluice-kernel",
+        "--package",
+        "sluice-ndis",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     process::run(&mut clippy)
 }
 
@@ -78,7 +97,13 @@ fn tests() -> Result<()> {
 /// The rules under Miri, which the driver shares with its tests.
 fn miri() -> Result<()> {
     let nightly = std::env::var("SLUICE_NIGHTLY").unwrap_or_else(|_| "nightly".to_owned());
-    let has = process::output(process::command("rustup").args(["component", "list", "--installed", "--toolchain", &nightly]));
+    let has = process::output(process::command("rustup").args([
+        "component",
+        "list",
+        "--installed",
+        "--toolchain",
+        &nightly,
+    ]));
     if !has.is_ok_and(|list| list.contains("miri") && list.contains("rust-src")) {
         let mut add = process::command("rustup");
         add.args(["component", "add", "miri", "rust-src", "--toolchain", &nightly]).stdout(std::io::stderr());

@@ -8,7 +8,8 @@ pub(crate) fn complete() -> Result<()> {
     let file = std::fs::read_to_string(process::root().join("rust-toolchain.toml"))?;
     for (kind, key) in [("target", "targets"), ("component", "components")] {
         let wanted = list(&file, key);
-        let Ok(installed) = process::output(process::command("rustup").args([kind, "list", "--installed"])) else {
+        let Ok(installed) = process::output(process::command("rustup").args([kind, "list", "--installed"]))
+        else {
             // A toolchain without rustup has what its packager gave it; the build will say what is missing.
             return Ok(());
         };

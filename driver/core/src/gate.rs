@@ -67,7 +67,7 @@ impl<W: Word> Default for Shard<W> {
 ///
 /// # Invariants
 /// - A shard's counts grow only while its closed bit is clear.
-/// - `pending` is [`OPEN`], or [`CLAIMED`], or the number of shards that are not yet known to be empty, plus
+/// - `pending` is `OPEN`, or `CLAIMED`, or the number of shards that are not yet known to be empty, plus
 ///   one while the closer is at work.
 #[derive(Debug)]
 pub struct Gate<W, S> {
@@ -170,11 +170,16 @@ impl<W: Word, S: AsRef<[Shard<W>]>> Gate<W, S> {
     /// # IRQL
     /// Any.
     pub fn leave(&self, pass: Pass) -> Leave {
-        let Some(shard) = self.shards.as_ref().get(usize::from(pass.shard)) else { return Leave::Left };
-        let amount = pass.direction.unit() * u64::from(pass.count);
+        let Pass { shard, direction, count } = pass;
+        let Some(shard) = self.shards.as_ref().get(usize::from(shard)) else { return Leave::Left };
+        let amount = direction.unit() * u64::from(count);
         let before = shard.0.fetch_sub(amount, AcqRel);
         debug_assert!(before & COUNTS >= amount, "the gate's count would be negative");
-        if before == CLOSED | amount && !cfg!(feature = "gate-bypass") { self.cross_off() } else { Leave::Left }
+        if before == CLOSED | amount && !cfg!(feature = "gate-bypass") {
+            self.cross_off()
+        } else {
+            Leave::Left
+        }
     }
 
     /// Closes every shard, whether or not anything is out.

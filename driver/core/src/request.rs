@@ -1,7 +1,5 @@
 //! Requests, read once at the edge: behind these types nothing checks a length again.
-use sluice_abi::{
-    ABI_MAJOR, BindRequest, ETHERNET_HEADER, FrameResult, MAX_FRAMES, SendHeader,
-};
+use sluice_abi::{ABI_MAJOR, BindRequest, ETHERNET_HEADER, FrameResult, MAX_FRAMES, SendHeader};
 use zerocopy::FromBytes;
 
 /// Why a request was refused. Nothing was changed.
@@ -50,7 +48,8 @@ impl<'input> Send<'input> {
         if count == 0 || count > MAX_FRAMES {
             return Err(Refusal::FrameCount);
         }
-        let (lengths, rest) = <[[u8; 4]]>::ref_from_prefix_with_elems(rest, count).map_err(|_| Refusal::TooShort)?;
+        let (lengths, rest) =
+            <[[u8; 4]]>::ref_from_prefix_with_elems(rest, count).map_err(|_| Refusal::TooShort)?;
         if !rest.is_empty() {
             return Err(Refusal::TrailingBytes);
         }

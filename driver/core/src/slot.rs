@@ -134,12 +134,8 @@ impl<W: Word, S: AsRef<[W]>> SlotMap<W, S> {
 
     /// Puts back a slot that came home.
     pub fn put(&self, slot: Slot<InFlight>) {
-        self.free(slot.index);
-    }
-
-    /// Puts back a slot that was never sent.
-    pub fn put_unused(&self, slot: Slot<Taken>) {
-        self.free(slot.index);
+        let Slot { index, .. } = slot;
+        self.free(index);
     }
 
     fn free(&self, index: u32) {

@@ -18,7 +18,13 @@ pub trait Word: Send + Sync {
     /// Keeps bits, and returns what was there before.
     fn fetch_and(&self, value: u64, order: Ordering) -> u64;
     /// Writes `new` if the word holds `current`; otherwise returns what it holds.
-    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+    fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64>;
 }
 
 impl Word for AtomicU64 {
@@ -43,7 +49,13 @@ impl Word for AtomicU64 {
     fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
         Self::fetch_and(self, value, order)
     }
-    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+    fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
         Self::compare_exchange(self, current, new, success, failure)
     }
 }

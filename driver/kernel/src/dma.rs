@@ -1,5 +1,8 @@
-//! DMA adapters and common buffers (pages "IoGetDmaAdapter", "PALLOCATE_COMMON_BUFFER").
-#![expect(unsafe_code, reason = "calls through the adapter's operations; owns memory that a device may touch")]
+//! DMA adapters and common buffers (pages "`IoGetDmaAdapter`", "`PALLOCATE_COMMON_BUFFER`").
+#![expect(
+    unsafe_code,
+    reason = "calls through the adapter's operations; owns memory that a device may touch"
+)]
 use core::ptr::NonNull;
 
 use wdk_sys::ntddk::IoGetDmaAdapter;

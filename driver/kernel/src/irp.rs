@@ -99,8 +99,10 @@ impl Irp {
     /// # Safety
     /// The IRP is of `IRP_MJ_DEVICE_CONTROL`.
     pub unsafe fn control(&self) -> Control {
+        // SAFETY: the stack location is this driver's.
+        let location = unsafe { &*self.stack() };
         // SAFETY: the major function selects this member of the union.
-        let parameters = unsafe { (*self.stack()).Parameters.DeviceIoControl };
+        let parameters = unsafe { location.Parameters.DeviceIoControl };
         Control {
             code: parameters.IoControlCode,
             input_length: parameters.InputBufferLength as usize,
@@ -183,15 +185,21 @@ impl Irp {
     }
 
     /// Keeps a pointer in the part of the IRP that is the driver's while it owns it.
-    pub fn set_context(&self, context: *const c_void) {
-        // SAFETY: `DriverContext` is the first member of the tail's overlay.
-        unsafe { self.0.as_ptr().byte_add(offset_of!(IRP, Tail)).cast::<*const c_void>().write(context) };
+    pub fn set_context<T>(&self, context: &T) {
+        let context: *const T = context;
+        // SAFETY: the place lies inside the owned IRP.
+        unsafe { self.context_place().write(context.cast()) };
     }
 
     /// What [`Irp::set_context`] kept.
     pub fn context(&self) -> *const c_void {
-        // SAFETY: `DriverContext` is the first member of the tail's overlay.
-        unsafe { self.0.as_ptr().byte_add(offset_of!(IRP, Tail)).cast::<*const c_void>().read() }
+        // SAFETY: the place lies inside the owned IRP.
+        unsafe { self.context_place().read() }
+    }
+
+    /// `DriverContext`, the first member of the tail's overlay.
+    fn context_place(&self) -> *mut *const c_void {
+        self.0.as_ptr().wrapping_byte_add(offset_of!(IRP, Tail)).cast()
     }
 }
 
@@ -221,7 +229,9 @@ pub unsafe fn set_cancel_routine(irp: NonNull<IRP>, routine: Option<CancelRoutin
 /// `irp` is alive for the time of the call.
 pub unsafe fn cancelled(irp: NonNull<IRP>) -> bool {
     // SAFETY: the caller keeps the IRP alive.
-    unsafe { (&raw const (*irp.as_ptr()).Cancel).read_volatile() != 0 }
+    let flag = unsafe { &raw const (*irp.as_ptr()).Cancel };
+    // SAFETY: the flag lies inside the IRP; the I/O manager sets it at any time.
+    unsafe { flag.read_volatile() != 0 }
 }
 
 /// Releases the cancel spin lock, first thing in a cancel routine.

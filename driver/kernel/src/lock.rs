@@ -4,7 +4,8 @@ use core::cell::UnsafeCell;
 
 use wdk_sys::KSPIN_LOCK;
 use wdk_sys::ntddk::{
-    KeAcquireSpinLockAtDpcLevel, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock, KeReleaseSpinLockFromDpcLevel,
+    KeAcquireSpinLockAtDpcLevel, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock,
+    KeReleaseSpinLockFromDpcLevel,
 };
 
 use crate::irql::{Dispatch, Passive};
@@ -37,7 +38,11 @@ impl<T> SpinLock<T> {
     }
 
     /// Runs `work` with the data, from `DISPATCH_LEVEL`.
-    pub fn with_at_dispatch<R>(&self, dispatch: &Dispatch<'_>, work: impl FnOnce(&mut T, &Dispatch<'_>) -> R) -> R {
+    pub fn with_at_dispatch<R>(
+        &self,
+        dispatch: &Dispatch<'_>,
+        work: impl FnOnce(&mut T, &Dispatch<'_>) -> R,
+    ) -> R {
         // SAFETY: the token shows DISPATCH_LEVEL, and the lock was initialised by `new`.
         unsafe { KeAcquireSpinLockAtDpcLevel(self.lock.get()) };
         // SAFETY: the lock is held, so nobody else can reach the data.

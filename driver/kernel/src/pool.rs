@@ -1,4 +1,4 @@
-//! Nonpaged pool: fallible boxes and slices with a tag (page "ExAllocatePool2").
+//! Nonpaged pool: fallible boxes and slices with a tag (page "`ExAllocatePool2`").
 #![expect(unsafe_code, reason = "owns pool memory")]
 use core::mem::{align_of, size_of};
 use core::ops::{Deref, DerefMut};

@@ -118,13 +118,9 @@ impl<T: Waiting> Default for Queue<T> {
     }
 }
 
-/// The link of an IRP in a queue.
-///
-/// # Safety
-/// `irp` is alive and owned by the queue whose lock the caller holds.
-unsafe fn link(irp: *mut IRP) -> *mut *mut IRP {
-    // SAFETY: the field lies inside the IRP.
-    unsafe { irp.byte_add(LIST_ENTRY) }.cast()
+/// The link of an IRP in a queue, to be touched while the queue owns the IRP and its lock is held.
+fn link(irp: *mut IRP) -> *mut *mut IRP {
+    irp.wrapping_byte_add(LIST_ENTRY).cast()
 }
 
 /// The queue that a callback is about.
@@ -158,8 +154,7 @@ unsafe extern "C" fn insert<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, place: 
     let queue = unsafe { queue::<T>(csq) };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
-    // SAFETY: the IRP now belongs to the queue.
-    let own = unsafe { link(irp) };
+    let own = link(irp);
     let front = place == FRONT && !waiters.first.is_null();
     // SAFETY: the link lies in the IRP.
     unsafe { *own = if front { waiters.first } else { null_mut() } };
@@ -171,9 +166,7 @@ unsafe extern "C" fn insert<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, place: 
         waiters.first = irp;
     } else {
         // SAFETY: the last IRP belongs to the queue.
-        let last = unsafe { link(waiters.last) };
-        // SAFETY: as above.
-        unsafe { *last = irp };
+        unsafe { *link(waiters.last) = irp };
     }
     waiters.last = irp;
     0
@@ -194,9 +187,7 @@ unsafe extern "C" fn remove<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
                 waiters.first = next;
             } else {
                 // SAFETY: as above.
-                let place = unsafe { link(before) };
-                // SAFETY: as above.
-                unsafe { *place = next };
+                unsafe { *link(before) = next };
             }
             if waiters.last == irp {
                 waiters.last = before;
@@ -234,8 +225,10 @@ unsafe extern "C" fn peek<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mu
 unsafe extern "C" fn complete<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
     // SAFETY: the I/O manager passes back the queue's own structure.
     let queue = unsafe { queue::<T>(csq) };
-    // SAFETY: `start` set the owner, which outlives the IRPs in the queue.
-    let owner = unsafe { &**queue.owner.get() };
+    // SAFETY: the owner is set once, by `start`.
+    let owner = unsafe { *queue.owner.get() };
+    // SAFETY: the owner outlives the IRPs in the queue.
+    let owner = unsafe { &*owner };
     let Some(irp) = NonNull::new(irp) else { return };
     // SAFETY: the I/O manager took the IRP off the queue and hands it over.
     owner.cancelled(unsafe { Irp::from_raw(irp) });

@@ -4,9 +4,10 @@
 use core::ffi::c_void;
 
 use crate::{
-    MDL, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_FILTER_ATTRIBUTES, NDIS_FILTER_DRIVER_CHARACTERISTICS, NDIS_HANDLE,
-    NDIS_OID_REQUEST, NDIS_PORT_NUMBER, NDIS_STATUS, NDIS_STATUS_INDICATION, NDIS_TIMER_CHARACTERISTICS,
-    NET_BUFFER_LIST, NET_BUFFER_LIST_POOL_PARAMETERS, NET_DEVICE_PNP_EVENT, NET_PNP_EVENT_NOTIFICATION,
+    MDL, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_FILTER_ATTRIBUTES, NDIS_FILTER_DRIVER_CHARACTERISTICS,
+    NDIS_HANDLE, NDIS_OID_REQUEST, NDIS_PORT_NUMBER, NDIS_STATUS, NDIS_STATUS_INDICATION,
+    NDIS_TIMER_CHARACTERISTICS, NET_BUFFER_LIST, NET_BUFFER_LIST_POOL_PARAMETERS, NET_DEVICE_PNP_EVENT,
+    NET_PNP_EVENT_NOTIFICATION,
 };
 
 // raw-dylib makes the import table without an import library: the same on Windows and on Linux.
@@ -80,7 +81,10 @@ unsafe extern "system" {
         NetPnPEventNotification: *mut NET_PNP_EVENT_NOTIFICATION,
     ) -> NDIS_STATUS;
     /// Passes a device PnP event down. `PASSIVE_LEVEL`.
-    pub fn NdisFDevicePnPEventNotify(NdisFilterHandle: NDIS_HANDLE, NetDevicePnPEvent: *mut NET_DEVICE_PNP_EVENT);
+    pub fn NdisFDevicePnPEventNotify(
+        NdisFilterHandle: NDIS_HANDLE,
+        NetDevicePnPEvent: *mut NET_DEVICE_PNP_EVENT,
+    );
 
     /// Makes a pool of lists. Up to `DISPATCH_LEVEL`.
     pub fn NdisAllocateNetBufferListPool(

@@ -41,8 +41,10 @@ pub const unsafe fn nbl_set_next(nbl: *mut NET_BUFFER_LIST, next: *mut NET_BUFFE
 /// # Safety
 /// `nbl` is a list that the caller owns.
 pub const unsafe fn nbl_first_nb(nbl: *const NET_BUFFER_LIST) -> *mut NET_BUFFER {
-    // SAFETY: the caller owns the list; its second pointer is `FirstNetBuffer`.
-    unsafe { (*nbl).Header.Data.FirstNetBuffer }
+    // SAFETY: the caller owns the list, so its header can be read.
+    let header = unsafe { (*nbl).Header };
+    // SAFETY: a list that is in use holds its links there.
+    unsafe { header.Data.FirstNetBuffer }
 }
 
 /// `NET_BUFFER_LIST_INFO(nbl, id)`.
@@ -65,8 +67,10 @@ pub const unsafe fn nbl_context_data(nbl: *const NET_BUFFER_LIST) -> *mut c_void
     let context: *mut NET_BUFFER_LIST_CONTEXT = unsafe { (*nbl).Context };
     // SAFETY: the list has a context.
     let offset = unsafe { (*context).Offset } as usize;
-    // SAFETY: the data starts `Offset` bytes after the header, inside the same allocation.
-    unsafe { context.add(1).byte_add(offset) }.cast()
+    // SAFETY: the context's data follows its header, inside the same allocation.
+    let data = unsafe { context.add(1) };
+    // SAFETY: the data starts `Offset` bytes further on, inside the same allocation.
+    unsafe { data.byte_add(offset) }.cast()
 }
 
 /// Points the list's one `NET_BUFFER` at `length` bytes of `mdl`, starting at `offset`.
@@ -82,6 +86,6 @@ pub unsafe fn nb_set_data(nb: *mut NET_BUFFER, mdl: *mut MDL, offset: u32, lengt
         MdlChain: mdl,
         DataOffset: offset,
     };
-    // SAFETY: the caller owns the buffer.
-    unsafe { (*nb).Head.Data = data }
+    // SAFETY: the caller owns the buffer, whose head comes first.
+    unsafe { nb.cast::<crate::NET_BUFFER_DATA>().write(data) }
 }

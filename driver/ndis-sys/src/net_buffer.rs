@@ -100,7 +100,7 @@ pub union NET_BUFFER_TAIL {
     pub ScatterGatherList: *mut c_void,
 }
 
-/// One packet's data (page "NET_BUFFER structure").
+/// One packet's data (page "`NET_BUFFER` structure").
 #[repr(C, align(16))]
 #[derive(Clone, Copy)]
 pub struct NET_BUFFER {
@@ -144,7 +144,7 @@ pub struct NET_BUFFER_LIST_DATA {
     pub FirstNetBuffer: *mut NET_BUFFER,
 }
 
-/// A list of packets with common out-of-band data (page "NET_BUFFER_LIST structure").
+/// A list of packets with common out-of-band data (page "`NET_BUFFER_LIST` structure").
 ///
 /// Only NDIS allocates these: the number of `NetBufferListInfo` slots grew with NDIS, and the running
 /// system's `ndis.sys` has more than any driver sees. Never copied, never measured with `size_of`.

@@ -53,7 +53,7 @@ pub union NDIS_OID_REQUEST_DATA {
     pub METHOD_INFORMATION: NDIS_OID_METHOD,
 }
 
-/// OID request (page "NDIS_OID_REQUEST structure").
+/// OID request (page "`NDIS_OID_REQUEST` structure").
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct NDIS_OID_REQUEST {
@@ -91,7 +91,7 @@ pub struct NDIS_OID_REQUEST {
     pub Flags: u32,
 }
 
-/// Status indication (page "NDIS_STATUS_INDICATION structure").
+/// Status indication (page "`NDIS_STATUS_INDICATION` structure").
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct NDIS_STATUS_INDICATION {

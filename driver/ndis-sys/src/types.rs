@@ -57,7 +57,7 @@ pub struct NDIS_OBJECT_HEADER {
     pub Size: u16,
 }
 
-/// Handlers and names that a filter driver registers (page "NDIS_FILTER_DRIVER_CHARACTERISTICS structure").
+/// Handlers and names that a filter driver registers (page "`NDIS_FILTER_DRIVER_CHARACTERISTICS` structure").
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct NDIS_FILTER_DRIVER_CHARACTERISTICS {
@@ -125,7 +125,7 @@ pub struct NDIS_FILTER_DRIVER_CHARACTERISTICS {
     pub SynchronousOidRequestCompleteHandler: FILTER_SYNCHRONOUS_OID_REQUEST_COMPLETE,
 }
 
-/// Data handlers that one module may change (page "NDIS_FILTER_PARTIAL_CHARACTERISTICS structure").
+/// Data handlers that one module may change (page "`NDIS_FILTER_PARTIAL_CHARACTERISTICS` structure").
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct NDIS_FILTER_PARTIAL_CHARACTERISTICS {
@@ -145,7 +145,7 @@ pub struct NDIS_FILTER_PARTIAL_CHARACTERISTICS {
     pub ReturnNetBufferListsHandler: FILTER_RETURN_NET_BUFFER_LISTS,
 }
 
-/// What NDIS tells a module about the adapter below it (page "NDIS_FILTER_ATTACH_PARAMETERS structure").
+/// What NDIS tells a module about the adapter below it (page "`NDIS_FILTER_ATTACH_PARAMETERS` structure").
 /// Its pointers hold for the duration of the callback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -5,14 +5,16 @@ use core::ptr::null_mut;
 use ndis_sys::{
     NDIS_DEFAULT_PORT_NUMBER, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
     NDIS_FILTER_ATTRIBUTES, NDIS_FILTER_ATTRIBUTES_REVISION_1, NDIS_FILTER_DRIVER_CHARACTERISTICS,
-    NDIS_FILTER_PARTIAL_CHARACTERISTICS, NDIS_HANDLE, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,
-    NDIS_OBJECT_TYPE_FILTER_ATTRIBUTES, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NDIS_SEND_FLAGS_DISPATCH_LEVEL,
+    NDIS_FILTER_PARTIAL_CHARACTERISTICS, NDIS_HANDLE, NDIS_OBJECT_HEADER,
+    NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES, NDIS_OBJECT_TYPE_FILTER_ATTRIBUTES,
+    NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NDIS_SEND_FLAGS_DISPATCH_LEVEL,
     NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1, NDIS_SIZEOF_FILTER_ATTRIBUTES_REVISION_1,
-    NDIS_STATUS_INDICATION, NDIS_STATUS_SUCCESS, NDIS_STRING, NET_DEVICE_PNP_EVENT, NET_PNP_EVENT_NOTIFICATION,
-    NdisDeregisterDeviceEx, NdisFCancelSendNetBufferLists, NdisFDeregisterFilterDriver, NdisFDevicePnPEventNotify,
-    NdisFIndicateStatus, NdisFNetPnPEvent, NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartFilter,
-    NdisFSendNetBufferLists, NdisFSendNetBufferListsComplete, NdisFSetAttributes, NdisGeneratePartialCancelId,
-    NdisGetVersion, NdisRegisterDeviceEx, NdisSetOptionalHandlers,
+    NDIS_STATUS_INDICATION, NDIS_STATUS_SUCCESS, NDIS_STRING, NET_DEVICE_PNP_EVENT,
+    NET_PNP_EVENT_NOTIFICATION, NdisDeregisterDeviceEx, NdisFCancelSendNetBufferLists,
+    NdisFDeregisterFilterDriver, NdisFDevicePnPEventNotify, NdisFIndicateStatus, NdisFNetPnPEvent,
+    NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartFilter, NdisFSendNetBufferLists,
+    NdisFSendNetBufferListsComplete, NdisFSetAttributes, NdisGeneratePartialCancelId, NdisGetVersion,
+    NdisRegisterDeviceEx, NdisSetOptionalHandlers,
 };
 use sluice_kernel::irql::{Passive, UpToDispatch};
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, PDRIVER_DISPATCH};
@@ -55,8 +57,9 @@ impl Registration {
     ) -> Result<Self, Status> {
         let mut handle = null_mut();
         // SAFETY: the token shows PASSIVE_LEVEL; the caller vouches for the rest.
-        let status =
-            unsafe { NdisFRegisterFilterDriver(driver.cast(), driver.cast(), characteristics, &raw mut handle) };
+        let status = unsafe {
+            NdisFRegisterFilterDriver(driver.cast(), driver.cast(), characteristics, &raw mut handle)
+        };
         if status == NDIS_STATUS_SUCCESS { Ok(Self(handle)) } else { Err(status) }
     }
 
@@ -94,8 +97,13 @@ impl Registration {
         let mut device = null_mut();
         let mut handle = null_mut();
         // SAFETY: the token shows PASSIVE_LEVEL; the attributes are filled in.
-        let status = unsafe { NdisRegisterDeviceEx(self.0, &raw const attributes, &raw mut device, &raw mut handle) };
-        if status == NDIS_STATUS_SUCCESS { Ok(ControlDevice { handle, object: device.cast() }) } else { Err(status) }
+        let status =
+            unsafe { NdisRegisterDeviceEx(self.0, &raw const attributes, &raw mut device, &raw mut handle) };
+        if status == NDIS_STATUS_SUCCESS {
+            Ok(ControlDevice { handle, object: device.cast() })
+        } else {
+            Err(status)
+        }
     }
 }
 
@@ -243,7 +251,11 @@ impl Handle {
 
     /// Flags of a completion at the level of a send that came with `send_flags`.
     pub fn completion_flags(send_flags: u32) -> u32 {
-        if send_flags & NDIS_SEND_FLAGS_DISPATCH_LEVEL != 0 { NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL } else { 0 }
+        if send_flags & NDIS_SEND_FLAGS_DISPATCH_LEVEL != 0 {
+            NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL
+        } else {
+            0
+        }
     }
 
     /// Asks the drivers below to give back sends with this cancel id.
@@ -268,7 +280,11 @@ impl Handle {
     ///
     /// # Safety
     /// `event` is what `FilterNetPnPEvent` received.
-    pub unsafe fn net_pnp_event(self, _passive: &Passive<'_>, event: *mut NET_PNP_EVENT_NOTIFICATION) -> Status {
+    pub unsafe fn net_pnp_event(
+        self,
+        _passive: &Passive<'_>,
+        event: *mut NET_PNP_EVENT_NOTIFICATION,
+    ) -> Status {
         // SAFETY: NDIS keeps the module attached for the time of the callback.
         unsafe { NdisFNetPnPEvent(self.0, event) }
     }

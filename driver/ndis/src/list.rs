@@ -65,8 +65,9 @@ impl Pool {
         let mdl = unsafe { NdisAllocateMdl(module.raw(), address.as_ptr().cast(), length) };
         let mdl = NonNull::new(mdl).ok_or(OutOfMemory)?;
         // SAFETY: the pool makes lists with a buffer and without data; the MDL describes `length` bytes.
-        let list =
-            unsafe { NdisAllocateNetBufferAndNetBufferList(self.0, CONTEXT, 0, mdl.as_ptr(), 0, length as usize) };
+        let list = unsafe {
+            NdisAllocateNetBufferAndNetBufferList(self.0, CONTEXT, 0, mdl.as_ptr(), 0, length as usize)
+        };
         let Some(list) = NonNull::new(list) else {
             // SAFETY: the MDL was allocated above and is not used.
             unsafe { NdisFreeMdl(mdl.as_ptr()) };

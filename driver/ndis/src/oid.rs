@@ -1,12 +1,12 @@
 //! OID requests that pass through a filter: cloned, forwarded, completed (page "Filtering OID Requests in an
 //! NDIS Filter Driver").
 #![expect(unsafe_code, reason = "requests are pointers that NDIS hands over")]
-use core::ffi::c_void;
 use core::ptr::null_mut;
 
 use ndis_sys::{
-    NDIS_OID_REQUEST, NDIS_STATUS_PENDING, NDIS_STATUS_SUCCESS, NdisAllocateCloneOidRequest, NdisFCancelOidRequest,
-    NdisFOidRequest, NdisFOidRequestComplete, NdisFreeCloneOidRequest, NdisRequestMethod,
+    NDIS_OID_REQUEST, NDIS_STATUS_PENDING, NDIS_STATUS_SUCCESS, NdisAllocateCloneOidRequest,
+    NdisFCancelOidRequest, NdisFOidRequest, NdisFOidRequestComplete, NdisFreeCloneOidRequest,
+    NdisRequestMethod,
 };
 use sluice_kernel::lock::SpinLock;
 use sluice_kernel::pool::Tag;
@@ -38,7 +38,8 @@ impl Passage {
     pub unsafe fn forward(&self, module: Handle, request: *mut NDIS_OID_REQUEST, tag: Tag) -> Status {
         let mut clone = null_mut();
         // SAFETY: the request is alive until it is completed.
-        let status = unsafe { NdisAllocateCloneOidRequest(module.raw(), request, tag.value(), &raw mut clone) };
+        let status =
+            unsafe { NdisAllocateCloneOidRequest(module.raw(), request, tag.value(), &raw mut clone) };
         if status != NDIS_STATUS_SUCCESS {
             return status;
         }
@@ -76,14 +77,14 @@ impl Passage {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn cancel(&self, module: Handle, id: *mut c_void) {
+    pub fn cancel(&self, module: Handle, id: u64) {
         let matches = self.0.with_raised(|outstanding, _| {
             // SAFETY: while it is recorded, the clone is alive.
-            !outstanding.0.is_null() && unsafe { (*outstanding.0).RequestId } == id
+            !outstanding.0.is_null() && unsafe { (*outstanding.0).RequestId } as u64 == id
         });
         if matches {
             // SAFETY: NDIS keeps the module attached for the time of the callback; an id that is gone does no harm.
-            unsafe { NdisFCancelOidRequest(module.raw(), id) };
+            unsafe { NdisFCancelOidRequest(module.raw(), core::ptr::without_provenance_mut(id as usize)) };
         }
     }
 

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use ndis_sys::{
     NDIS_HANDLE, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
     NDIS_SIZEOF_TIMER_CHARACTERISTICS_REVISION_1, NDIS_STATUS_SUCCESS, NDIS_TIMER_CHARACTERISTICS,
-    NDIS_TIMER_CHARACTERISTICS_REVISION_1, NdisAllocateTimerObject, NdisCancelTimerObject, NdisFreeTimerObject,
-    NdisSetTimerObject,
+    NDIS_TIMER_CHARACTERISTICS_REVISION_1, NdisAllocateTimerObject, NdisCancelTimerObject,
+    NdisFreeTimerObject, NdisSetTimerObject,
 };
 use sluice_kernel::irql::{Dispatch, Passive};
 use sluice_kernel::pool::{OutOfMemory, Tag};
@@ -36,7 +36,12 @@ impl Timer {
     ///
     /// # Safety
     /// `context` does not move or die before [`Timer::stop`] has returned.
-    pub unsafe fn start<T: Timed>(&self, module: Handle, context: *const T, tag: Tag) -> Result<(), OutOfMemory> {
+    pub unsafe fn start<T: Timed>(
+        &self,
+        module: Handle,
+        context: *const T,
+        tag: Tag,
+    ) -> Result<(), OutOfMemory> {
         let characteristics = NDIS_TIMER_CHARACTERISTICS {
             Header: NDIS_OBJECT_HEADER {
                 Type: NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
@@ -49,7 +54,8 @@ impl Timer {
         };
         let mut timer = null_mut();
         // SAFETY: the handle is the module's; the characteristics are filled in.
-        let status = unsafe { NdisAllocateTimerObject(module.raw(), &raw const characteristics, &raw mut timer) };
+        let status =
+            unsafe { NdisAllocateTimerObject(module.raw(), &raw const characteristics, &raw mut timer) };
         if status != NDIS_STATUS_SUCCESS {
             return Err(OutOfMemory);
         }

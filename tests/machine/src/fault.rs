@@ -72,7 +72,9 @@ unsafe extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
         return;
     };
     // SAFETY: the kernel passes the fault's address.
-    let address = unsafe { (*info).si_addr() } as u64;
+    let info = unsafe { &*info };
+    // SAFETY: the signals that are handled have an address.
+    let address = unsafe { info.si_addr() } as u64;
     let stack_pointer = registers[libc::REG_RSP as usize] as u64;
     LAST.set(Fault {
         address,
@@ -82,11 +84,11 @@ unsafe extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
         frame_pointer: registers[libc::REG_RBP as usize] as u64,
         illegal: signal != libc::SIGSEGV && signal != libc::SIGBUS,
     });
-    let on_kernel_stack = thread
-        .stack
-        .try_borrow()
-        .ok()
-        .and_then(|stack| stack.as_ref().map(|stack| (stack.contains(stack_pointer) || stack.is_guard(stack_pointer), stack.host_pointer())));
+    let on_kernel_stack = thread.stack.try_borrow().ok().and_then(|stack| {
+        stack.as_ref().map(|stack| {
+            (stack.contains(stack_pointer) || stack.is_guard(stack_pointer), stack.host_pointer())
+        })
+    });
     // The machine goes on, on its own stack, in `landing`.
     let host = match on_kernel_stack {
         Some((true, host)) => host,
@@ -112,7 +114,13 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
     let write = fault.error & 2 != 0;
     let execute = fault.error & 16 != 0 || fault.address == fault.instruction;
     let operation = if execute { 8 } else { u64::from(write) };
-    let verb = if execute { "executes" } else if write { "writes" } else { "reads" };
+    let verb = if execute {
+        "executes"
+    } else if write {
+        "writes"
+    } else {
+        "reads"
+    };
     if fault.illegal {
         machine.bugcheck(
             code::SYSTEM_SERVICE_EXCEPTION,
@@ -124,11 +132,15 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
         machine.bugcheck(code::UNEXPECTED_KERNEL_MODE_TRAP, [8, 0, 0, 0], "The kernel stack overflowed");
     }
     match machine.memory.place(fault.address) {
-        Some(Place::Block(block)) if block.freed && matches!(block.usage, Use::Pool { .. }) => machine.bugcheck(
-            code::DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL,
-            [fault.address, u64::from(write), fault.instruction, 0],
-            format!("The driver {verb} pool that was freed: block {:#x} of {} bytes", block.address, block.length),
-        ),
+        Some(Place::Block(block)) if block.freed && matches!(block.usage, Use::Pool { .. }) => machine
+            .bugcheck(
+                code::DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+                [fault.address, u64::from(write), fault.instruction, 0],
+                format!(
+                    "The driver {verb} pool that was freed: block {:#x} of {} bytes",
+                    block.address, block.length
+                ),
+            ),
         Some(Place::Near(block, distance)) if matches!(block.usage, Use::Pool { .. }) => machine.bugcheck(
             code::DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION,
             [fault.address, u64::from(write), fault.instruction, 0],
@@ -140,7 +152,9 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
                     let state = if block.freed { "freed" } else { "live" };
                     format!("in a {state} block of {} bytes: {:?}", block.length, block.usage)
                 }
-                Some(Place::Near(block, distance)) => format!("{distance} bytes from a block: {:?}", block.usage),
+                Some(Place::Near(block, distance)) => {
+                    format!("{distance} bytes from a block: {:?}", block.usage)
+                }
                 None => "outside all memory".to_owned(),
             };
             let text = format!("The driver {verb} {:#x}, {what}", fault.address);
@@ -153,7 +167,11 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
                 let thread_of_system = !thread.in_service.get();
                 let arguments = [ACCESS_VIOLATION, fault.instruction, fault.address, 0];
                 machine.bugcheck(
-                    if thread_of_system { code::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED } else { code::SYSTEM_SERVICE_EXCEPTION },
+                    if thread_of_system {
+                        code::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED
+                    } else {
+                        code::SYSTEM_SERVICE_EXCEPTION
+                    },
                     arguments,
                     text,
                 )

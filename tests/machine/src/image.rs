@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
-use object::LittleEndian as LE;
 
 use crate::memory::{PAGE, get, put, put_bytes};
 use crate::stack;
@@ -21,7 +21,7 @@ pub(crate) struct Section {
 
 /// A loaded image.
 #[derive(Debug)]
-pub struct Image {
+pub(crate) struct Image {
     /// File name without folder.
     pub name: String,
     /// The file.
@@ -60,7 +60,10 @@ impl Image {
         let machine = file.nt_headers().file_header().machine.get(LE);
         ensure!(machine == pe::IMAGE_FILE_MACHINE_AMD64, "the image is for another processor than x64");
         let optional = file.nt_headers().optional_header();
-        ensure!(optional.subsystem() == pe::IMAGE_SUBSYSTEM_NATIVE, "the image is no driver: its subsystem is not native");
+        ensure!(
+            optional.subsystem() == pe::IMAGE_SUBSYSTEM_NATIVE,
+            "the image is no driver: its subsystem is not native"
+        );
         let length = u64::from(optional.size_of_image()).next_multiple_of(PAGE);
         let base = map(length);
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -147,7 +150,9 @@ impl Image {
                             None => missing.push(format!("{module}!{name}")),
                         }
                     }
-                    object::read::pe::Import::Ordinal(ordinal) => missing.push(format!("{module}!#{ordinal}")),
+                    object::read::pe::Import::Ordinal(ordinal) => {
+                        missing.push(format!("{module}!#{ordinal}"));
+                    }
                 }
                 place += 8;
             }

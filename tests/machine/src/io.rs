@@ -103,7 +103,12 @@ impl IoManager {
     pub(crate) fn check_unload(&self, driver: u64) {
         let machine = current();
         machine.checked();
-        let left = self.devices.borrow().iter().find(|device| device.driver == driver && !device.removed).map(|device| device.object);
+        let left = self
+            .devices
+            .borrow()
+            .iter()
+            .find(|device| device.driver == driver && !device.removed)
+            .map(|device| device.object);
         if let Some(object) = left {
             machine.bugcheck(0xCE, [object, 0, 0, 0], "A driver is unloaded while its device is there");
         }
@@ -115,7 +120,8 @@ impl IoManager {
         let (device, sddl) = {
             let devices = self.devices.borrow();
             let named = |device: &&Device| {
-                let symbolic = device.symbolic.trim_start_matches("\\DosDevices\\").trim_start_matches("\\??\\");
+                let symbolic =
+                    device.symbolic.trim_start_matches("\\DosDevices\\").trim_start_matches("\\??\\");
                 !device.removed && symbolic.eq_ignore_ascii_case(link)
             };
             let device = devices.iter().find(named).ok_or(NAME_NOT_FOUND)?;
@@ -146,7 +152,8 @@ impl IoManager {
     }
 
     fn close_if_last(&self, machine: &Machine, file: u64) {
-        let last = self.files.borrow().get(&file).is_some_and(|state| state.closing && state.outstanding == 0);
+        let last =
+            self.files.borrow().get(&file).is_some_and(|state| state.closing && state.outstanding == 0);
         if last {
             if let Some(state) = self.files.borrow_mut().get_mut(&file) {
                 // One close only.
@@ -193,11 +200,13 @@ impl IoManager {
             length => machine.memory.allocate(length as u64, Use::System("system buffer of an IRP")),
         };
         put_bytes(system_buffer, input);
-        let (mdl, pages) = if data_length == 0 || method == NEITHER { (0, 0) } else { locked(machine, &data) };
+        let (mdl, pages) =
+            if data_length == 0 || method == NEITHER { (0, 0) } else { locked(machine, &data) };
         let request = machine.memory.allocate(irp::SIZE + location::SIZE, Use::System("IRP"));
         let (device, handler) = {
             let mut files = self.files.borrow_mut();
-            let state = files.get_mut(&file).unwrap_or_else(|| panic!("a request for a file that is not open"));
+            let state =
+                files.get_mut(&file).unwrap_or_else(|| panic!("a request for a file that is not open"));
             if !matches!(major, MAJOR_CLOSE) {
                 state.outstanding += 1;
             }
@@ -235,7 +244,10 @@ impl IoManager {
         self.requests.borrow_mut().insert(request, state);
         if handler == 0 {
             // Drivers without a routine get the I/O manager's own.
-            put::<i32>(request + irp::STATUS, if major == MAJOR_DEVICE_CONTROL { INVALID_DEVICE_REQUEST } else { 0 });
+            put::<i32>(
+                request + irp::STATUS,
+                if major == MAJOR_DEVICE_CONTROL { INVALID_DEVICE_REQUEST } else { 0 },
+            );
             self.complete(machine, request);
             return done;
         }
@@ -259,7 +271,11 @@ impl IoManager {
         let after = machine.scheduler.irql();
         machine.checked();
         let violation = |subcode: u64, text: &str| {
-            machine.bugcheck(code::DRIVER_VERIFIER_IOMANAGER_VIOLATION, [subcode, handler, request, status as u64], text)
+            machine.bugcheck(
+                code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
+                [subcode, handler, request, status as u64],
+                text,
+            )
         };
         if before != after {
             machine.bugcheck(
@@ -279,27 +295,34 @@ impl IoManager {
         let here = self.requests.borrow().contains_key(&request);
         let marked = here && get::<u8>(request + irp::SIZE + location::CONTROL) & PENDING_RETURNED != 0;
         match (status, here) {
-            (PENDING, true) if !marked => violation(0x23D, "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending"),
+            (PENDING, true) if !marked => {
+                violation(0x23D, "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending");
+            }
             (PENDING, _) => {}
-            (_, true) if marked => violation(0x23E, "A dispatch routine marked a request pending and returned another status"),
+            (_, true) if marked => {
+                violation(0x23E, "A dispatch routine marked a request pending and returned another status");
+            }
             (_, true) => violation(0x226, "A dispatch routine neither completed nor pended its request"),
             (_, false) => {
                 let completed = done.borrow().as_ref().map_or(status, |completion| completion.status);
                 if completed != status {
-                    violation(0x224, "A dispatch routine returned another status than it completed its request with");
+                    violation(
+                        0x224,
+                        "A dispatch routine returned another status than it completed its request with",
+                    );
                 }
             }
         }
     }
 
     /// `IoMarkIrpPending`, as a queue does it.
-    pub(crate) fn mark_pending(&self, request: u64) {
+    pub(crate) fn mark_pending(request: u64) {
         let control = request + irp::SIZE + location::CONTROL;
         put::<u8>(control, get::<u8>(control) | PENDING_RETURNED);
     }
 
     /// `IoSetCancelRoutine`; true if a routine was set.
-    pub(crate) fn set_cancel(&self, request: u64, routine: Option<u64>) -> bool {
+    pub(crate) fn set_cancel(request: u64, routine: Option<u64>) -> bool {
         let before: u64 = get(request + irp::CANCEL_ROUTINE);
         put::<u64>(request + irp::CANCEL_ROUTINE, routine.unwrap_or(0));
         before != 0
@@ -324,7 +347,11 @@ impl IoManager {
             violation(0x06, status as u64, "A request is completed with STATUS_PENDING or -1");
         }
         if get::<u64>(request + irp::CANCEL_ROUTINE) != 0 {
-            violation(0x07, get(request + irp::CANCEL_ROUTINE), "A request is completed while its cancel routine is set");
+            violation(
+                0x07,
+                get(request + irp::CANCEL_ROUTINE),
+                "A request is completed while its cancel routine is set",
+            );
         }
         if state.major == MAJOR_DEVICE_CONTROL && information > state.output_length as u64 && status >= 0 {
             violation(0x312, information, "IoStatus.Information is beyond the output buffer");
@@ -370,14 +397,24 @@ impl IoManager {
 
     /// `IoCancelIrp` for the requests of a file whose completion is not there yet: all, or the one that
     /// `done` belongs to.
-    pub(crate) fn cancel(&self, machine: &Machine, file: u64, only: Option<&Rc<RefCell<Option<Completion>>>>) {
+    pub(crate) fn cancel(
+        &self,
+        machine: &Machine,
+        file: u64,
+        only: Option<&Rc<RefCell<Option<Completion>>>>,
+    ) {
         let chosen = |request: &Request| {
             request.file == file
                 && request.major == MAJOR_DEVICE_CONTROL
                 && only.is_none_or(|done| Rc::ptr_eq(done, &request.done))
         };
-        let requests: Vec<u64> =
-            self.requests.borrow().iter().filter(|(_, request)| chosen(request)).map(|(address, _)| *address).collect();
+        let requests: Vec<u64> = self
+            .requests
+            .borrow()
+            .iter()
+            .filter(|(_, request)| chosen(request))
+            .map(|(address, _)| *address)
+            .collect();
         for request in requests {
             machine.scheduler.point();
             let old = self.acquire_cancel_lock(machine);
@@ -427,7 +464,10 @@ fn free_system(machine: &Machine, block: u64) {
 fn locked(machine: &Machine, data: &[u8]) -> (u64, u64) {
     let pages = machine.memory.allocate(data.len() as u64, Use::LockedPages);
     put_bytes(pages, data);
-    let mdl = machine.memory.allocate(size_of::<MDL>() as u64 + 8 * (data.len() as u64).div_ceil(4096).max(2), Use::System("MDL"));
+    let mdl = machine.memory.allocate(
+        size_of::<MDL>() as u64 + 8 * (data.len() as u64).div_ceil(4096).max(2),
+        Use::System("MDL"),
+    );
     set!(mdl, MDL, Size, size_of::<MDL>() as i16);
     set!(mdl, MDL, MdlFlags, 2i16);
     set!(mdl, MDL, StartVa, pages & !0xFFF);

@@ -16,8 +16,8 @@ mod memory;
 pub mod ndis;
 mod report;
 mod sched;
-mod stack;
 pub mod server;
+mod stack;
 pub mod user;
 
 pub use kernel::exports;

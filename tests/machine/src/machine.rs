@@ -167,7 +167,8 @@ impl Machine {
         let image = std::rc::Rc::new(image);
         let object = kernel::objects::driver_object(&image);
         self.drivers.borrow_mut().push(Driver { image: image.clone(), object, unloaded: false });
-        let registry_path = self.unicode_string("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\driver");
+        let registry_path =
+            self.unicode_string("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\driver");
         let entry = image.entry;
         let status = std::rc::Rc::new(Cell::new(0));
         let result = status.clone();
@@ -347,13 +348,21 @@ impl Machine {
             self.bugcheck(
                 crate::bugcheck::code::BUGCODE_NDIS_DRIVER,
                 [0x27, 1, 0, 0],
-                format!("LEAKED_NBL: module {module:#x} is detached while {out} of its lists have not come back"),
+                format!(
+                    "LEAKED_NBL: module {module:#x} is detached while {out} of its lists have not come back"
+                ),
             );
         }
     }
 
     /// A contract rule without a documented bugcheck was broken: stops the machine, if such rules are on.
-    pub(crate) fn contract(&self, rule: u64, arguments: [u64; 3], text: impl Into<String>, history: Vec<String>) {
+    pub(crate) fn contract(
+        &self,
+        rule: u64,
+        arguments: [u64; 3],
+        text: impl Into<String>,
+        history: Vec<String>,
+    ) {
         if self.configuration.contract_rules {
             let [second, third, fourth] = arguments;
             self.bugcheck_with_history(

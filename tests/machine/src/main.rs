@@ -105,7 +105,17 @@ const STOPPED: u8 = 70;
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
-        Verb::Run { driver, socket, adapters, completes, captures, fails_every, processors, seed, ndis_minor } => {
+        Verb::Run {
+            driver,
+            socket,
+            adapters,
+            completes,
+            captures,
+            fails_every,
+            processors,
+            seed,
+            ndis_minor,
+        } => {
             let completes = match completes {
                 Completion::Inline => Completes::Inline,
                 Completion::Late => Completes::Late(20, 400),

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes of a page.
-pub const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Bytes of address space of one machine.
 const ARENA: u64 = 8 << 30;
 /// Freed blocks that stay inaccessible before their pages are used again.
@@ -22,7 +22,7 @@ const SMALL_CHUNK: u64 = 64 * 1024;
 
 /// What a block is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// Nonpaged pool of a driver, with its tag.
     Pool {
         /// Tag.
@@ -38,7 +38,7 @@ pub enum Use {
 
 /// One block.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// Where it starts.
     pub address: u64,
     /// Bytes asked for.
@@ -53,7 +53,7 @@ pub struct Block {
 
 /// What lies at an address.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     /// In a block, or in the freed pages of one.
     Block(Block),
     /// In the pages around a block, this many bytes after its end (or before its start, if negative).
@@ -110,7 +110,8 @@ impl Memory {
         protect(first_page, pages, true);
         let room = pages * PAGE;
         // Blocks of a page or more start on a page, as pool does; smaller ones end with their page, aligned.
-        let address = if length >= PAGE { first_page } else { first_page + room - length.next_multiple_of(16) };
+        let address =
+            if length >= PAGE { first_page } else { first_page + room - length.next_multiple_of(16) };
         fill(first_page, address - first_page, PATTERN);
         fill(address, length, 0);
         fill(address + length, first_page + room - address - length, PATTERN);
@@ -191,12 +192,16 @@ impl Memory {
         let before = blocks.range(..=address).next_back().map(|(_, block)| block.clone());
         let after = blocks.range(address..).next().map(|(_, block)| block.clone());
         if let Some(block) = &before {
-            if address < block.first_page + block.pages * PAGE && (block.freed || address < block.address + block.length)
+            if address < block.first_page + block.pages * PAGE
+                && (block.freed || address < block.address + block.length)
             {
                 return Some(Place::Block(block.clone()));
             }
             if address < block.first_page + (block.pages + 1) * PAGE {
-                return Some(Place::Near(block.clone(), address as i64 - (block.address + block.length) as i64));
+                return Some(Place::Near(
+                    block.clone(),
+                    address as i64 - (block.address + block.length) as i64,
+                ));
             }
         }
         after
@@ -226,19 +231,19 @@ fn fill(address: u64, length: u64, value: u8) {
 
 /// Reads a value at an address that a driver uses. A wrong address faults, and the fault becomes a bugcheck
 /// as it would on Windows.
-pub fn get<T: Copy>(address: u64) -> T {
+pub(crate) fn get<T: Copy>(address: u64) -> T {
     // SAFETY: the machine's signal handler turns a fault into a bugcheck; values are plain data.
     unsafe { (address as *const T).read_unaligned() }
 }
 
 /// Writes a value at an address that a driver uses; faults as [`get`] does.
-pub fn put<T: Copy>(address: u64, value: T) {
+pub(crate) fn put<T: Copy>(address: u64, value: T) {
     // SAFETY: as for `get`.
     unsafe { (address as *mut T).write_unaligned(value) };
 }
 
 /// Copies bytes from an address that a driver uses; faults as [`get`] does.
-pub fn bytes(address: u64, length: usize) -> Vec<u8> {
+pub(crate) fn bytes(address: u64, length: usize) -> Vec<u8> {
     let mut copy = vec![0; length];
     // SAFETY: as for `get`; the copy has the length.
     unsafe { std::ptr::copy_nonoverlapping(address as *const u8, copy.as_mut_ptr(), length) };
@@ -246,19 +251,21 @@ pub fn bytes(address: u64, length: usize) -> Vec<u8> {
 }
 
 /// Copies bytes to an address that a driver uses; faults as [`get`] does.
-pub fn put_bytes(address: u64, data: &[u8]) {
+pub(crate) fn put_bytes(address: u64, data: &[u8]) {
     // SAFETY: as for `get`.
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), address as *mut u8, data.len()) };
 }
 
 /// Reads a counted UTF-16 string.
-pub fn text(string: u64) -> String {
+pub(crate) fn text(string: u64) -> String {
     if string == 0 {
         return String::new();
     }
     let length = usize::from(get::<u16>(string));
-    let units: Vec<u16> =
-        bytes(get::<u64>(string + 8), length).chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+    let units: Vec<u16> = bytes(get::<u64>(string + 8), length)
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+        .collect();
     String::from_utf16_lossy(&units)
 }
 

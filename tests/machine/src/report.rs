@@ -61,7 +61,8 @@ pub(crate) fn stack(machine: &Machine) -> Vec<String> {
         let mut cache = CacheX86_64::<_>::new();
         let readable = |address: u64| {
             let stack = thread.stack.try_borrow().ok();
-            let on_stack = stack.is_some_and(|stack| stack.as_ref().is_some_and(|stack| stack.contains(address)));
+            let on_stack =
+                stack.is_some_and(|stack| stack.as_ref().is_some_and(|stack| stack.contains(address)));
             if on_stack { Ok(memory::get::<u64>(address)) } else { Err(()) }
         };
         let mut read = readable;
@@ -109,10 +110,10 @@ fn describe(images: &[std::rc::Rc<Image>], address: u64) -> Vec<String> {
     let Some(image) = images.iter().find(|image| image.contains(address)) else { return Vec::new() };
     let offset = address - image.base;
     let module = image.name.trim_end_matches(".sys");
-    named(image, offset as u32)
-        .filter(|frames| !frames.is_empty())
-        .map(|frames| frames.into_iter().map(|frame| format!("{module}!{frame}")).collect())
-        .unwrap_or_else(|| vec![format!("{module}+{offset:#x}")])
+    named(image, offset as u32).filter(|frames| !frames.is_empty()).map_or_else(
+        || vec![format!("{module}+{offset:#x}")],
+        |frames| frames.into_iter().map(|frame| format!("{module}!{frame}")).collect(),
+    )
 }
 
 fn named(image: &Image, offset: u32) -> Option<Vec<String>> {

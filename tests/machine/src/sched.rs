@@ -2,7 +2,7 @@
 //!
 //! Threads are coroutines. One step runs one thread from one scheduling point to the next; every call into
 //! the kernel has a scheduling point before and after it. Which thread runs next is chosen from all that may
-//! run by the rules of IRQL: at DISPATCH_LEVEL nothing replaces a thread on its processor, below it DPCs come
+//! run by the rules of IRQL: at `DISPATCH_LEVEL` nothing replaces a thread on its processor, below it DPCs come
 //! first. Time is simulated: a step takes a microsecond, and when nothing can run time jumps to what is due.
 #![expect(unsafe_code, reason = "resumes and abandons coroutines")]
 use std::cell::{Cell, RefCell};
@@ -178,7 +178,10 @@ impl Scheduler {
 
     /// Whether any DPC is queued or at work, other than the current one.
     pub(crate) fn dpcs_pending(&self) -> bool {
-        self.processors.borrow().iter().any(|processor| !processor.queue.is_empty() || processor.dpc.is_some())
+        self.processors
+            .borrow()
+            .iter()
+            .any(|processor| !processor.queue.is_empty() || processor.dpc.is_some())
     }
 
     /// Does `work` after `delay` (100 ns), outside any thread; returns a number to cancel it with.
@@ -521,7 +524,8 @@ impl Scheduler {
         let thread = match candidate {
             Candidate::Continue(thread) => thread,
             Candidate::Dpc => {
-                let Some(dpc) = self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front())
+                let Some(dpc) =
+                    self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front())
                 else {
                     return;
                 };
@@ -533,8 +537,11 @@ impl Scheduler {
             }
             Candidate::Switch(thread) => {
                 self.ready.borrow_mut().retain(|other| other.id != thread.id);
-                let before =
-                    self.processors.borrow_mut().get_mut(processor).and_then(|at| at.thread.replace(thread.clone()));
+                let before = self
+                    .processors
+                    .borrow_mut()
+                    .get_mut(processor)
+                    .and_then(|at| at.thread.replace(thread.clone()));
                 if let Some(before) = before {
                     self.ready.borrow_mut().push(before);
                 }
@@ -581,12 +588,13 @@ impl Scheduler {
     /// Nothing can run: a thread that spins will spin for ever.
     fn check_hang(&self) {
         let processors = self.processors.borrow();
-        let spinning = processors.iter().flat_map(|processor| [&processor.thread, &processor.dpc]).flatten().find_map(
-            |thread| match &*thread.state.borrow() {
-                State::Spinning(lock) => Some((thread.name.clone(), *lock)),
-                _ => None,
-            },
-        );
+        let spinning =
+            processors.iter().flat_map(|processor| [&processor.thread, &processor.dpc]).flatten().find_map(
+                |thread| match &*thread.state.borrow() {
+                    State::Spinning(lock) => Some((thread.name.clone(), *lock)),
+                    _ => None,
+                },
+            );
         let Some((name, lock)) = spinning else { return };
         let machine = current();
         if machine.stopped.borrow().is_none() {
@@ -623,7 +631,12 @@ impl Scheduler {
         }
         let held = self.locks.borrow().keys().find(|lock| image.contains(**lock)).copied();
         if let Some(lock) = held {
-            machine.contract(contract::HANG, [lock, 0, 0], "A driver is unloaded while its spin lock is held", Vec::new());
+            machine.contract(
+                contract::HANG,
+                [lock, 0, 0],
+                "A driver is unloaded while its spin lock is held",
+                Vec::new(),
+            );
         }
     }
 

@@ -80,7 +80,11 @@ struct Shared {
 }
 
 /// Starts a machine, loads a driver, and serves until told to shut down. Returns the final status.
-pub fn serve(configuration: Configuration, driver: &Path, socket: &Path) -> Result<serde_json::Value, Stopped> {
+pub fn serve(
+    configuration: Configuration,
+    driver: &Path,
+    socket: &Path,
+) -> Result<serde_json::Value, Stopped> {
     let failed = |error: anyhow::Error| Stopped::Failed(error);
     let machine = Machine::start(configuration).map_err(failed)?;
     machine.load_driver(driver).map_err(|error| match error {
@@ -289,7 +293,8 @@ impl Server {
                 .map(|(id, _)| *id)
                 .collect();
             for id in done {
-                let finished = client.shared.pending.borrow_mut().remove(&id).and_then(|pending| pending.result());
+                let finished =
+                    client.shared.pending.borrow_mut().remove(&id).and_then(|pending| pending.result());
                 if let Some(finished) = finished {
                     let answer = json!({
                         "id": id, "status": finished.status as u32, "information": finished.information,
@@ -372,7 +377,8 @@ pub fn operate(socket: &Path, message: &serde_json::Value) -> Result<serde_json:
     stream.write_all(format!("{message}\n").as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    let answer: serde_json::Value = serde_json::from_str(&line).context("the machine ended without an answer")?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&line).context("the machine ended without an answer")?;
     match answer["error"].as_str() {
         Some(error) => bail!("{error}"),
         None => Ok(answer),

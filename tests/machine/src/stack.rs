@@ -115,12 +115,11 @@ pub(crate) struct CallFrame {
 impl CallFrame {
     /// Argument `index` of the call.
     pub(crate) fn argument(&self, index: usize) -> u64 {
-        match self.registers.get(index) {
-            Some(value) => *value,
-            None => {
-                let frame: *const Self = self;
-                crate::memory::get(frame as u64 + size_of::<Self>() as u64 + (index as u64 - 4) * 8)
-            }
+        if let Some(value) = self.registers.get(index) {
+            *value
+        } else {
+            let frame: *const Self = self;
+            crate::memory::get(frame as u64 + size_of::<Self>() as u64 + (index as u64 - 4) * 8)
         }
     }
 }

@@ -13,8 +13,8 @@ pub struct Local {
 
 impl Driver for Local {
     fn open(&self) -> Result<Box<dyn Device>, Error> {
-        let handle =
-            user::Handle::open(WIN32_NAME, self.administrator).map_err(|status| Error::of_status(status as u32))?;
+        let handle = user::Handle::open(WIN32_NAME, self.administrator)
+            .map_err(|status| Error::of_status(status as u32))?;
         Ok(Box::new(Open(Some(handle))))
     }
 }

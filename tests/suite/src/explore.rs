@@ -110,7 +110,8 @@ pub fn explore(plan: Plan<'_>) -> Summary {
             });
         }
     });
-    let (distinct, mut failures, sums, runs) = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (distinct, mut failures, sums, runs) =
+        shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     failures.sort_by_key(|failure| failure.order);
     let [frames_submitted, frames_sent, frames_paused, frames_failed] = sums;
     Summary {

@@ -47,10 +47,10 @@ fn main() -> Result<ExitCode> {
         arguments.schedules = 1;
     }
     let names = || SCENARIOS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let (name, scenario) = SCENARIOS
-        .into_iter()
-        .find(|(name, _)| *name == arguments.scenario)
-        .with_context(|| format!("no scenario is named \"{}\"; there are: {}", arguments.scenario, names()))?;
+    let (name, scenario) =
+        SCENARIOS.into_iter().find(|(name, _)| *name == arguments.scenario).with_context(|| {
+            format!("no scenario is named \"{}\"; there are: {}", arguments.scenario, names())
+        })?;
     anyhow::ensure!(arguments.driver.exists(), "{} is not there", arguments.driver.display());
     let summary = explore(Plan {
         driver: &arguments.driver,

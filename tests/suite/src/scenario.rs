@@ -101,14 +101,13 @@ pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
     let driver = Local { administrator: true };
     while !over.get() {
         let device = driver.open().ok()?;
-        let bound = adapter::find(device.as_ref(), adapter).and_then(|found| adapter::bind(device.as_ref(), &found));
-        match bound {
-            Ok(()) => return Some(device),
-            Err(_) => {
-                drop(device);
-                user::sleep(50);
-            }
+        let bound =
+            adapter::find(device.as_ref(), adapter).and_then(|found| adapter::bind(device.as_ref(), &found));
+        if let Ok(()) = bound {
+            return Some(device);
         }
+        drop(device);
+        user::sleep(50);
     }
     None
 }
@@ -119,7 +118,12 @@ pub fn lifecycle(driver: &Path, seed: u64, contract_rules: bool) -> Result<Outco
     let settings = |index: usize, random: &mut fastrand::Rng| Settings {
         name: format!("Adapter {index}"),
         completes: *random
-            .choice(&[Completes::Inline, Completes::Late(0, 60), Completes::OutOfOrder(0, 150), Completes::Any])
+            .choice(&[
+                Completes::Inline,
+                Completes::Late(0, 60),
+                Completes::OutOfOrder(0, 150),
+                Completes::Any,
+            ])
             .unwrap_or(&Completes::Any),
         fails_every: random.bool().then_some(7),
         ..Settings::default()
@@ -184,12 +188,17 @@ pub fn lifecycle(driver: &Path, seed: u64, contract_rules: bool) -> Result<Outco
         machine.unload_driver()?;
         faults.extend(machine.waiting_threads());
     }
-    let mut on_wire: Vec<Vec<u8>> = adapter.wire().into_iter().filter(|frame| frame.get(14) != Some(&0xFF)).collect();
+    let mut on_wire: Vec<Vec<u8>> =
+        adapter.wire().into_iter().filter(|frame| frame.get(14) != Some(&0xFF)).collect();
     let mut reported = ledger.sent.borrow().clone();
     on_wire.sort();
     reported.sort();
     if on_wire != reported {
-        faults.push(format!("{} frames are on the wire, clients were told of {}", on_wire.len(), reported.len()));
+        faults.push(format!(
+            "{} frames are on the wire, clients were told of {}",
+            on_wire.len(),
+            reported.len()
+        ));
     }
     faults.extend(ledger.faults.borrow().iter().cloned());
     let totals = ledger.totals.get();

@@ -2,13 +2,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{Call, Function, Irql, Breach, function};
+use super::{Breach, Call, Function, Irql, function};
 use crate::bugcheck::code;
 use crate::machine::Machine;
 use crate::memory::{Use, get, put};
 
 pub(super) const HAL_FUNCTIONS: &[Function] = &[function!("HalGetAdapter", Passive, |machine, call| {
-    machine.bugcheck(code::DRIVER_VERIFIER_DMA_VIOLATION, [0x1E, call.caller(), 0, 0], "HalGetAdapter is used")
+    machine.bugcheck(
+        code::DRIVER_VERIFIER_DMA_VIOLATION,
+        [0x1E, call.caller(), 0, 0],
+        "HalGetAdapter is used",
+    )
 })];
 
 /// Offsets in `DMA_OPERATIONS`.
@@ -84,7 +88,11 @@ impl Dma {
 pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
     let device = call.arg(0);
     if device != 0 && !machine.ndis.is_physical_device(device) {
-        machine.bugcheck(0xCA, [2, device, 0, 0], "IoGetDmaAdapter is given an object that is no physical device object");
+        machine.bugcheck(
+            0xCA,
+            [2, device, 0, 0],
+            "IoGetDmaAdapter is given an object that is no physical device object",
+        );
     }
     let version: u32 = get(call.arg(1));
     machine.checked();
@@ -100,7 +108,9 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     let operations = machine.memory.allocate(OPERATIONS_SIZE, Use::System("DMA_OPERATIONS"));
     put::<u32>(operations, OPERATIONS_SIZE as u32);
-    for (index, offset) in [PUT_DMA_ADAPTER, ALLOCATE_COMMON_BUFFER, FREE_COMMON_BUFFER].into_iter().enumerate() {
+    for (index, offset) in
+        [PUT_DMA_ADAPTER, ALLOCATE_COMMON_BUFFER, FREE_COMMON_BUFFER].into_iter().enumerate()
+    {
         put::<u64>(operations + offset, machine.hidden_entries + index as u64 * crate::image::THUNK);
     }
     let adapter = machine.memory.allocate(0x10, Use::System("DMA_ADAPTER"));
@@ -161,7 +171,10 @@ fn allocate(machine: &Machine, call: &Call<'_>) -> u64 {
     put::<u64>(call.arg(2), logical);
     let buffer = Buffer { length, logical, cached: call.arg(3) as u8 };
     with_adapter(machine, call.arg(0), |adapter| adapter.buffers.insert(address, buffer));
-    dma.record(machine, &format!("common buffer {address:#x}, logical {logical:#x}, {length} bytes, allocated"));
+    dma.record(
+        machine,
+        &format!("common buffer {address:#x}, logical {logical:#x}, {length} bytes, allocated"),
+    );
     address
 }
 
@@ -177,7 +190,8 @@ fn free(machine: &Machine, call: &Call<'_>) -> u64 {
             dma.history(),
         );
     };
-    let same = buffer.length == call.arg32(1) && buffer.logical == call.arg(2) && buffer.cached == call.arg(4) as u8;
+    let same =
+        buffer.length == call.arg32(1) && buffer.logical == call.arg(2) && buffer.cached == call.arg(4) as u8;
     if !same {
         machine.bugcheck_with_history(
             code::DRIVER_VERIFIER_DMA_VIOLATION,

@@ -1,6 +1,7 @@
 //! `Io…` and `Mm…`: requests, cancel-safe queues, mappings, DMA adapters.
 use super::{Call, Function, function};
 use crate::bugcheck::code;
+use crate::io::IoManager;
 use crate::kernel::objects::irp;
 use crate::machine::Machine;
 use crate::memory::{field, get, put, set};
@@ -74,7 +75,8 @@ const CSQ_EX: u32 = 3;
 fn csq_initialize(call: &Call<'_>, kind: u32) -> u64 {
     let csq = call.arg(0);
     put::<u32>(csq, kind);
-    for (argument, offset) in [CSQ_INSERT, CSQ_REMOVE, CSQ_PEEK, CSQ_ACQUIRE, CSQ_RELEASE, CSQ_COMPLETE].into_iter().enumerate()
+    for (argument, offset) in
+        [CSQ_INSERT, CSQ_REMOVE, CSQ_PEEK, CSQ_ACQUIRE, CSQ_RELEASE, CSQ_COMPLETE].into_iter().enumerate()
     {
         put::<u64>(csq + offset, call.arg(argument + 1));
     }
@@ -97,7 +99,7 @@ fn csq_insert(machine: &Machine, call: &Call<'_>) -> u64 {
     let mut cancelled = false;
     let status = with_csq_lock(machine, csq, || {
         put::<u64>(request + irp::CSQ_CONTEXT, csq);
-        machine.io.mark_pending(request);
+        IoManager::mark_pending(request);
         let status = if get::<u32>(csq) == CSQ_EX {
             machine.call(get(csq + CSQ_INSERT), &[csq, request, context]) as u32
         } else {
@@ -105,9 +107,9 @@ fn csq_insert(machine: &Machine, call: &Call<'_>) -> u64 {
             0
         };
         if status == 0 {
-            machine.io.set_cancel(request, Some(csq_cancel_marker()));
+            IoManager::set_cancel(request, Some(csq_cancel_marker()));
             // A request that was cancelled before it came here leaves at once.
-            if get::<u8>(request + irp::CANCEL) != 0 && machine.io.set_cancel(request, None) {
+            if get::<u8>(request + irp::CANCEL) != 0 && IoManager::set_cancel(request, None) {
                 put::<u64>(request + irp::CSQ_CONTEXT, 0);
                 machine.call(get(csq + CSQ_REMOVE), &[csq, request]);
                 cancelled = true;
@@ -126,7 +128,7 @@ fn csq_remove_next(machine: &Machine, call: &Call<'_>) -> u64 {
     with_csq_lock(machine, csq, || {
         let mut request = machine.call(get(csq + CSQ_PEEK), &[csq, 0, peek]);
         while request != 0 {
-            if machine.io.set_cancel(request, None) {
+            if IoManager::set_cancel(request, None) {
                 put::<u64>(request + irp::CSQ_CONTEXT, 0);
                 machine.call(get(csq + CSQ_REMOVE), &[csq, request]);
                 return request;

@@ -57,7 +57,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         0
     }),
     function!("KeInsertQueueDpc", Any, insert_dpc),
-    function!("KeRemoveQueueDpc", Any, |machine, call| u64::from(machine.scheduler.dpc_queued(call.arg(0), true))),
+    function!("KeRemoveQueueDpc", Any, |machine, call| u64::from(
+        machine.scheduler.dpc_queued(call.arg(0), true)
+    )),
     function!("KeFlushQueuedDpcs", Passive, |machine, _| {
         machine.scheduler.wait("queued DPCs", None, || !current().scheduler.dpcs_pending());
         0
@@ -155,7 +157,11 @@ pub(crate) fn after_dpc(machine: &Machine) {
     machine.checked();
     let irql = machine.scheduler.irql();
     if irql != DISPATCH {
-        machine.bugcheck(0xC8, [u64::from(irql) << 16 | u64::from(DISPATCH) << 8, 0, 0, 0], "A DPC returned at another IRQL");
+        machine.bugcheck(
+            0xC8,
+            [u64::from(irql) << 16 | u64::from(DISPATCH) << 8, 0, 0, 0],
+            "A DPC returned at another IRQL",
+        );
     }
     if let Some(lock) = machine.scheduler.locks_held().first() {
         machine.bugcheck(

@@ -95,7 +95,12 @@ macro_rules! function {
     ($name:literal, $irql:ident, $breach:expr, $run:expr) => {{
         #[allow(unused_imports, reason = "the breach is named by its variant")]
         use $crate::kernel::Breach::*;
-        $crate::kernel::Function { name: $name, irql: $crate::kernel::Irql::$irql, breach: $breach, run: $run }
+        $crate::kernel::Function {
+            name: $name,
+            irql: $crate::kernel::Irql::$irql,
+            breach: $breach,
+            run: $run,
+        }
     }};
 }
 pub(crate) use function;
@@ -132,7 +137,9 @@ pub(crate) fn resolve(module: &str, name: &str) -> Option<Export> {
     if name == "__chkstk" {
         return Some(Export::Direct(stack::check_stack as *const () as u64));
     }
-    let numbered = MODULES.iter().flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function)));
+    let numbered = MODULES
+        .iter()
+        .flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function)));
     // The HAL's functions moved into the kernel image in Windows 10 2004; both names stayed.
     let is_module = |found: &str| found == module || (found == "hal.dll" && module == "ntoskrnl.exe");
     numbered
@@ -143,14 +150,21 @@ pub(crate) fn resolve(module: &str, name: &str) -> Option<Export> {
 
 /// Names of every export, by module.
 pub fn exports() -> Vec<(&'static str, &'static str)> {
-    MODULES.iter().flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function.name))).collect()
+    MODULES
+        .iter()
+        .flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function.name)))
+        .collect()
 }
 
 /// Serves a call that a driver made, on the host's stack.
 pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let machine = current();
     let Some(function) = by_number(number) else {
-        machine.bugcheck(code::SLUICE_CONTRACT_VIOLATION, [contract::INTERNAL, u64::from(number), 0, 0], "unknown export")
+        machine.bugcheck(
+            code::SLUICE_CONTRACT_VIOLATION,
+            [contract::INTERNAL, u64::from(number), 0, 0],
+            "unknown export",
+        )
     };
     let before = machine.scheduler.enter_call(frame, function.name);
     machine.counts.calls.set(machine.counts.calls.get() + 1);
@@ -196,9 +210,11 @@ fn check_irql(machine: &Machine, call: &Call<'_>) {
             [subcode, level, call.arg(0), call.arg(1)],
             text,
         ),
-        Breach::IoManager(subcode) => {
-            machine.bugcheck(code::DRIVER_VERIFIER_IOMANAGER_VIOLATION, [subcode, level, call.arg(0), 0], text)
-        }
+        Breach::IoManager(subcode) => machine.bugcheck(
+            code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
+            [subcode, level, call.arg(0), 0],
+            text,
+        ),
         Breach::Dma => machine.bugcheck(code::DRIVER_VERIFIER_DMA_VIOLATION, [0x13, 2, 0, level], text),
     }
 }

@@ -42,7 +42,11 @@ impl Pool {
             );
         }
         if tag == 0 {
-            machine.bugcheck(code::BAD_POOL_CALLER, [0x9B, 0, length, caller], "Pool is allocated with the tag 0");
+            machine.bugcheck(
+                code::BAD_POOL_CALLER,
+                [0x9B, 0, length, caller],
+                "Pool is allocated with the tag 0",
+            );
         }
         machine.counts.allocations.set(machine.counts.allocations.get() + 1);
         if self.next_fails(machine) {
@@ -75,7 +79,11 @@ impl Pool {
         let Some(allocation) = found else {
             let freed = machine.memory.block(address).is_some_and(|block| block.freed);
             if freed {
-                machine.bugcheck(code::BAD_POOL_CALLER, [0x07, 0, 0, address], "Pool is freed that was freed already");
+                machine.bugcheck(
+                    code::BAD_POOL_CALLER,
+                    [0x07, 0, 0, address],
+                    "Pool is freed that was freed already",
+                );
             }
             machine.bugcheck(
                 code::DRIVER_VERIFIER_DETECTED_VIOLATION,
@@ -114,7 +122,12 @@ impl Pool {
             .take(16)
             .map(|(address, block)| {
                 let tag = String::from_utf8_lossy(&block.tag.to_le_bytes()).into_owned();
-                format!("{address:#x}: {} bytes, tag {tag}, allocated at {}+{:#x}", block.length, image.name, block.caller - image.base)
+                format!(
+                    "{address:#x}: {} bytes, tag {tag}, allocated at {}+{:#x}",
+                    block.length,
+                    image.name,
+                    block.caller - image.base
+                )
             })
             .collect();
         let count = left.len() as u64;

@@ -1,4 +1,6 @@
 //! C runtime and debug output.
+use std::fmt::Write;
+
 use super::{Call, Function, function};
 use crate::machine::Machine;
 use crate::memory::{bytes, get, put_bytes};
@@ -25,7 +27,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// Length of a C string.
 fn c_string(address: u64) -> Vec<u8> {
-    (address..).map(get::<u8>).take_while(|byte| *byte != 0).collect()
+    let mut text = Vec::new();
+    let mut at = address;
+    loop {
+        match get::<u8>(at) {
+            0 => return text,
+            byte => text.push(byte),
+        }
+        at += 1;
+    }
 }
 
 /// `DbgPrint`, for the conversions that drivers of today use: `%s`, `%d`, `%u`, `%x`, `%p` and `%%`.
@@ -39,16 +49,21 @@ fn print(machine: &Machine, call: &Call<'_>) -> u64 {
             text.push(char::from(byte));
             continue;
         }
-        let conversion = at.by_ref().find(|byte| byte.is_ascii_alphabetic() && !b"lhIz".contains(byte) || *byte == b'%');
+        let conversion =
+            at.by_ref().find(|byte| byte.is_ascii_alphabetic() && !b"lhIz".contains(byte) || *byte == b'%');
         let value = call.arg(next);
         next += usize::from(conversion != Some(b'%'));
+        // Writing to a string does not fail.
+        let mut append = |value: std::fmt::Arguments<'_>| {
+            let _ = text.write_fmt(value);
+        };
         match conversion {
-            Some(b's') => text.push_str(&String::from_utf8_lossy(&c_string(value))),
-            Some(b'd' | b'i') => text.push_str(&(value as i32).to_string()),
-            Some(b'u') => text.push_str(&(value as u32).to_string()),
-            Some(b'x' | b'X') => text.push_str(&format!("{:x}", value as u32)),
-            Some(b'p') => text.push_str(&format!("{value:016x}")),
-            Some(_) => text.push('%'),
+            Some(b's') => append(format_args!("{}", String::from_utf8_lossy(&c_string(value)))),
+            Some(b'd' | b'i') => append(format_args!("{}", value as i32)),
+            Some(b'u') => append(format_args!("{}", value as u32)),
+            Some(b'x' | b'X') => append(format_args!("{:x}", value as u32)),
+            Some(b'p') => append(format_args!("{value:016x}")),
+            Some(_) => append(format_args!("%")),
             None => {}
         }
     }

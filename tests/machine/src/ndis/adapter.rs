@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ndis_sys::{NET_BUFFER_LIST, NetBufferListCancelId};
 use pcap_file::DataLink;
+use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
-use pcap_file::pcapng::PcapNgWriter;
 
 use super::lists::{self, Owner};
 use super::module::Module;
@@ -117,6 +117,8 @@ pub struct PauseRecord {
     pub microseconds: u64,
 }
 
+/// How many lists, and what then.
+type Trigger = (u64, Box<dyn FnOnce()>);
 type Capture = PcapNgWriter<BufWriter<File>>;
 
 /// A simulated adapter with its stack of filter modules.
@@ -142,7 +144,7 @@ pub struct Adapter {
     operations: RefCell<VecDeque<u64>>,
     next_operation: Cell<u64>,
     pub(crate) protocol_running: Cell<bool>,
-    trigger: RefCell<Option<(u64, Box<dyn FnOnce()>)>>,
+    trigger: RefCell<Option<Trigger>>,
     pub(crate) restart_queued: RefCell<Vec<u64>>,
 }
 
@@ -152,7 +154,8 @@ impl Adapter {
             Some(path) => {
                 let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
                 let mut writer = PcapNgWriter::new(BufWriter::new(file))?;
-                let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options: vec![] };
+                let block =
+                    InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options: vec![] };
                 writer.write_pcapng_block(block)?;
                 Some(writer)
             }
@@ -258,7 +261,9 @@ impl Adapter {
 
     pub(crate) fn exclusively_with(self: &Rc<Self>, ticket: u64, work: impl FnOnce()) {
         let adapter = self.clone();
-        current().scheduler.wait("the stack to settle", None, move || adapter.operations.borrow().front() == Some(&ticket));
+        current()
+            .scheduler
+            .wait("the stack to settle", None, move || adapter.operations.borrow().front() == Some(&ticket));
         work();
         self.operations.borrow_mut().pop_front();
     }
@@ -310,10 +315,19 @@ impl Adapter {
     }
 
     fn pull_trigger(&self) {
-        let reached = self.trigger.borrow().as_ref().is_some_and(|(lists, _)| self.transmits.borrow().len() as u64 >= *lists);
+        let reached = self
+            .trigger
+            .borrow()
+            .as_ref()
+            .is_some_and(|(lists, _)| self.transmits.borrow().len() as u64 >= *lists);
         if reached && let Some((_, work)) = self.trigger.take() {
             work();
         }
+    }
+
+    /// The host queries an OID through the stack, on the running thread: its status and its answer.
+    pub fn query_oid(self: &Rc<Self>, oid: u32) -> (i32, u32) {
+        stack::query_oid(current(), self, oid)
     }
 
     /// The host sends a frame of its own through the stack, on the running thread.
@@ -374,7 +388,9 @@ impl Adapter {
                         let due = now + (least + machine.scheduler.choose(most - least + 1)) * 10;
                         due.max(self.last_due.get())
                     }
-                    Completes::OutOfOrder(least, most) => now + (least + machine.scheduler.choose(most - least + 1)) * 10,
+                    Completes::OutOfOrder(least, most) => {
+                        now + (least + machine.scheduler.choose(most - least + 1)) * 10
+                    }
                     _ => now,
                 };
                 Transmit { list: *list, frames: lists::pieces(*list), due }
@@ -423,7 +439,11 @@ impl Adapter {
             }
             let mut rest = due.as_slice();
             while !rest.is_empty() {
-                let part = if shuffled { 1 + machine.scheduler.choose(rest.len() as u64) as usize } else { rest.len() };
+                let part = if shuffled {
+                    1 + machine.scheduler.choose(rest.len() as u64) as usize
+                } else {
+                    rest.len()
+                };
                 let (now, later) = rest.split_at(part);
                 let lists: Vec<u64> = now.iter().map(|entry| adapter.finish(machine, entry)).collect();
                 stack::complete_up(machine, &adapter, 0, &lists);
@@ -438,7 +458,7 @@ impl Adapter {
     fn finish(&self, machine: &Machine, entry: &Transmit) -> u64 {
         let number = self.given.get() + 1;
         self.given.set(number);
-        if self.settings.fails_every.is_some_and(|every| number % every == 0) {
+        if self.settings.fails_every.is_some_and(|every| number.is_multiple_of(every)) {
             self.count(|counters| counters.failed += 1);
             set!(entry.list, NET_BUFFER_LIST, Status, status::FAILURE);
             return entry.list;
@@ -508,6 +528,9 @@ impl Adapter {
 
     /// Whether the adapter holds lists of a module.
     pub(crate) fn holds_of(&self, source: u64) -> bool {
-        self.transmits.borrow().iter().any(|entry| field!(entry.list, NET_BUFFER_LIST, SourceHandle, u64) == source)
+        self.transmits
+            .borrow()
+            .iter()
+            .any(|entry| field!(entry.list, NET_BUFFER_LIST, SourceHandle, u64) == source)
     }
 }

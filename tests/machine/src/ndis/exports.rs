@@ -5,8 +5,9 @@ use std::rc::Rc;
 use ndis_sys::{
     NDIS_FILTER_DRIVER_CHARACTERISTICS as Characteristics, NDIS_FILTER_PARTIAL_CHARACTERISTICS as Partial,
     NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS, NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS,
-    NDIS_OID_REQUEST as Oid, NDIS_STATUS_BAD_CHARACTERISTICS, NDIS_STATUS_BAD_VERSION, NDIS_STATUS_INVALID_OID,
-    NDIS_STATUS_INVALID_PARAMETER, NDIS_STATUS_NOT_SUPPORTED, OID_GEN_CURRENT_PACKET_FILTER,
+    NDIS_OID_REQUEST as Oid, NDIS_STATUS_BAD_CHARACTERISTICS, NDIS_STATUS_BAD_VERSION,
+    NDIS_STATUS_INVALID_OID, NDIS_STATUS_INVALID_PARAMETER, NDIS_STATUS_NOT_SUPPORTED,
+    OID_GEN_CURRENT_PACKET_FILTER,
 };
 
 use super::lists::{Owner, chain};
@@ -198,21 +199,32 @@ fn set_optional_handlers(machine: &Machine, call: &Call<'_>) -> u64 {
         receive_return: field!(handlers, Partial, ReturnNetBufferListsHandler, u64),
     };
     let needs = [
-        (data.send != 0 && data.send_complete == 0, "FilterSendNetBufferLists without its completion handler"),
-        (data.receive != 0 && data.receive_return == 0, "FilterReceiveNetBufferLists without its return handler"),
+        (
+            data.send != 0 && data.send_complete == 0,
+            "FilterSendNetBufferLists without its completion handler",
+        ),
+        (
+            data.receive != 0 && data.receive_return == 0,
+            "FilterReceiveNetBufferLists without its return handler",
+        ),
         (
             (data.receive != 0 || data.receive_return != 0) && module.driver.handlers.status == 0,
             "receive handlers without FilterStatus",
         ),
     ];
     if let Some((_, text)) = needs.iter().find(|(broken, _)| *broken) {
-        machine.contract(contract::MISSING_HANDLER, [handle, 0, 0], format!("A module sets {text}"), Vec::new());
+        machine.contract(
+            contract::MISSING_HANDLER,
+            [handle, 0, 0],
+            format!("A module sets {text}"),
+            Vec::new(),
+        );
     }
     module.data.set(data);
     0
 }
 
-/// A flag that says DISPATCH_LEVEL has to be true.
+/// A flag that says `DISPATCH_LEVEL` has to be true.
 fn check_dispatch_flag(machine: &Machine, flags: u64, name: &str) {
     machine.checked();
     let irql = machine.scheduler.irql();
@@ -266,7 +278,12 @@ fn send_complete(machine: &Machine, call: &Call<'_>) -> u64 {
                 machine.ndis.lists.history(*list),
             );
         }
-        machine.ndis.lists.give(machine, *list, Owner::Ndis, "completed with NdisFSendNetBufferListsComplete");
+        machine.ndis.lists.give(
+            machine,
+            *list,
+            Owner::Ndis,
+            "completed with NdisFSendNetBufferListsComplete",
+        );
     }
     let adapter = module.adapter();
     let above = stack::position(&adapter, &module) + 1;
@@ -312,7 +329,14 @@ fn oid_request(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     let adapter = module.adapter();
     let at = stack::position(&adapter, &module);
-    let lower = adapter.modules.borrow().iter().take(at).rev().find(|module| module.driver.handlers.oid_request != 0).cloned();
+    let lower = adapter
+        .modules
+        .borrow()
+        .iter()
+        .take(at)
+        .rev()
+        .find(|module| module.driver.handlers.oid_request != 0)
+        .cloned();
     match lower {
         Some(lower) => machine.call(lower.driver.handlers.oid_request, &[lower.context.get(), request]),
         None => u64::from(miniport_oid(request) as u32),

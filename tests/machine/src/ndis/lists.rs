@@ -87,7 +87,12 @@ impl Lists {
                 format!("A pool is freed from which {} lists are allocated", pool.lists),
                 Vec::new(),
             ),
-            None => machine.contract(contract::INVALID_OBJECT, [handle, 0, 0], "A pool is freed that is none", Vec::new()),
+            None => machine.contract(
+                contract::INVALID_OBJECT,
+                [handle, 0, 0],
+                "A pool is freed that is none",
+                Vec::new(),
+            ),
         }
     }
 
@@ -102,13 +107,19 @@ impl Lists {
             let mut pools = self.pools.borrow_mut();
             let Some(found) = pools.get_mut(&pool) else {
                 drop(pools);
-                machine.contract(contract::INVALID_OBJECT, [pool, 0, 0], "A list is allocated from no pool", Vec::new());
+                machine.contract(
+                    contract::INVALID_OBJECT,
+                    [pool, 0, 0],
+                    "A list is allocated from no pool",
+                    Vec::new(),
+                );
                 return 0;
             };
             found.lists += 1;
             (found.owner, u64::from(found.context_size), found.with_buffer)
         };
-        let context_bytes = if context_size == 0 { 0 } else { size_of::<NET_BUFFER_LIST_CONTEXT>() as u64 + context_size };
+        let context_bytes =
+            if context_size == 0 { 0 } else { size_of::<NET_BUFFER_LIST_CONTEXT>() as u64 + context_size };
         let buffer_bytes = if with_buffer { size_of::<NET_BUFFER>() as u64 } else { 0 };
         let size = LIST_SIZE + context_bytes + buffer_bytes;
         let block = machine.memory.allocate_small(size);
@@ -138,7 +149,12 @@ impl Lists {
     pub(crate) fn free(&self, machine: &Machine, list: u64) {
         machine.checked();
         let Some(record) = self.records.borrow_mut().remove(&list) else {
-            machine.contract(contract::INVALID_OBJECT, [list, 0, 0], "A list is freed that is none", Vec::new());
+            machine.contract(
+                contract::INVALID_OBJECT,
+                [list, 0, 0],
+                "A list is freed that is none",
+                Vec::new(),
+            );
             return;
         };
         let home = self.pools.borrow().get(&record.pool).map(|pool| Owner::Module(pool.owner));
@@ -209,7 +225,11 @@ impl Lists {
 
     /// What happened to a list.
     pub(crate) fn history(&self, list: u64) -> Vec<String> {
-        self.records.borrow().get(&list).map(|record| record.history.iter().map(Event::to_string).collect()).unwrap_or_default()
+        self.records
+            .borrow()
+            .get(&list)
+            .map(|record| record.history.iter().map(Event::to_string).collect())
+            .unwrap_or_default()
     }
 }
 

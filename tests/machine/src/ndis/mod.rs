@@ -23,8 +23,8 @@ use crate::machine::Machine;
 pub(crate) mod status {
     pub(crate) use ndis_sys::{
         NDIS_STATUS_ADAPTER_REMOVED as ADAPTER_REMOVED, NDIS_STATUS_FAILURE as FAILURE,
-        NDIS_STATUS_PAUSED as PAUSED, NDIS_STATUS_PENDING as PENDING, NDIS_STATUS_SEND_ABORTED as SEND_ABORTED,
-        NDIS_STATUS_SUCCESS as SUCCESS,
+        NDIS_STATUS_PAUSED as PAUSED, NDIS_STATUS_PENDING as PENDING,
+        NDIS_STATUS_SEND_ABORTED as SEND_ABORTED, NDIS_STATUS_SUCCESS as SUCCESS,
     };
 }
 
@@ -55,7 +55,10 @@ impl Ndis {
 
     /// Whether an object is the physical device object of an adapter that is there.
     pub(crate) fn is_physical_device(&self, object: u64) -> bool {
-        self.adapters.borrow().iter().any(|adapter| adapter.physical_device() == object && adapter.is_present())
+        self.adapters
+            .borrow()
+            .iter()
+            .any(|adapter| adapter.physical_device() == object && adapter.is_present())
     }
 
     /// A handle that no driver may look behind.

@@ -35,9 +35,7 @@ pub(crate) struct Handlers {
     pub(crate) pause: u64,
     pub(crate) oid_request: u64,
     pub(crate) oid_request_complete: u64,
-    pub(crate) cancel_oid_request: u64,
     pub(crate) net_pnp_event: u64,
-    pub(crate) device_pnp_event: u64,
     pub(crate) status: u64,
     pub(crate) data: DataHandlers,
 }
@@ -69,9 +67,7 @@ impl Handlers {
             pause: handler!(PauseHandler),
             oid_request: handler!(OidRequestHandler),
             oid_request_complete: handler!(OidRequestCompleteHandler),
-            cancel_oid_request: handler!(CancelOidRequestHandler),
             net_pnp_event: handler!(NetPnPEventHandler),
-            device_pnp_event: handler!(DevicePnPEventNotifyHandler),
             status: handler!(StatusHandler),
             data: DataHandlers {
                 send: handler!(SendNetBufferListsHandler),
@@ -93,6 +89,9 @@ pub(crate) struct FilterDriver {
     pub(crate) registered: Cell<bool>,
 }
 
+/// An OID request, and where its status goes.
+pub(crate) type PendingOid = (u64, Rc<Cell<Option<i32>>>);
+
 /// One module.
 pub(crate) struct Module {
     pub(crate) handle: u64,
@@ -111,7 +110,7 @@ pub(crate) struct Module {
     pub(crate) in_options: Cell<bool>,
     pub(crate) attributes_set: Cell<bool>,
     /// The OID request that is on its way through this module, and where it came from.
-    pub(crate) oid: RefCell<Option<(u64, Rc<Cell<Option<i32>>>)>>,
+    pub(crate) oid: RefCell<Option<PendingOid>>,
 }
 
 impl Module {

@@ -3,9 +3,9 @@ use std::rc::Rc;
 
 use ndis_sys::{
     NDIS_FILTER_ATTACH_PARAMETERS as Attach, NDIS_FILTER_PAUSE_PARAMETERS as Pause,
-    NDIS_FILTER_RESTART_PARAMETERS as Restart, NDIS_RESTART_ATTRIBUTES as Attributes,
-    NDIS_RESTART_GENERAL_ATTRIBUTES as General, NET_BUFFER_LIST, NDIS_OID_REQUEST as Request, NET_PNP_EVENT_NOTIFICATION as Notification,
-    NetEventFilterPreDetach,
+    NDIS_FILTER_RESTART_PARAMETERS as Restart, NDIS_OID_REQUEST as Request,
+    NDIS_RESTART_ATTRIBUTES as Attributes, NDIS_RESTART_GENERAL_ATTRIBUTES as General, NET_BUFFER_LIST,
+    NET_PNP_EVENT_NOTIFICATION as Notification, NetEventFilterPreDetach,
 };
 
 use super::adapter::{Adapter, PauseRecord, State as AdapterState};
@@ -42,8 +42,13 @@ impl Ndis {
         let machine = current();
         for adapter in self.adapters() {
             adapter.exclusively(|| {
-                let own: Vec<Rc<Module>> =
-                    adapter.modules.borrow().iter().filter(|module| module.driver.object == object).cloned().collect();
+                let own: Vec<Rc<Module>> = adapter
+                    .modules
+                    .borrow()
+                    .iter()
+                    .filter(|module| module.driver.object == object)
+                    .cloned()
+                    .collect();
                 if own.is_empty() {
                     return;
                 }
@@ -61,7 +66,12 @@ impl Ndis {
         machine.checked();
         let found = self.drivers.borrow().iter().find(|driver| driver.handle == handle).cloned();
         let Some(driver) = found.filter(|driver| driver.registered.get()) else {
-            machine.contract(contract::INVALID_OBJECT, [handle, 0, 0], "A filter driver is deregistered that is not registered", Vec::new());
+            machine.contract(
+                contract::INVALID_OBJECT,
+                [handle, 0, 0],
+                "A filter driver is deregistered that is not registered",
+                Vec::new(),
+            );
             return;
         };
         self.detach_driver(driver.object);
@@ -72,7 +82,8 @@ impl Ndis {
     pub(crate) fn check_unload(&self, object: u64) {
         let machine = current();
         machine.checked();
-        let registered = self.drivers.borrow().iter().any(|driver| driver.object == object && driver.registered.get());
+        let registered =
+            self.drivers.borrow().iter().any(|driver| driver.object == object && driver.registered.get());
         if registered {
             machine.contract(
                 contract::NOT_DEREGISTERED,
@@ -108,7 +119,12 @@ fn attach(machine: &Machine, adapter: &Rc<Adapter>, driver: &Rc<FilterDriver>) {
     machine.checked();
     if result == status::SUCCESS {
         if !module.attributes_set.get() {
-            machine.contract(contract::INVALID_OBJECT, [module.handle, 0, 0], "FilterAttach succeeded without NdisFSetAttributes", Vec::new());
+            machine.contract(
+                contract::INVALID_OBJECT,
+                [module.handle, 0, 0],
+                "FilterAttach succeeded without NdisFSetAttributes",
+                Vec::new(),
+            );
         }
         module.state.set(State::Paused);
     } else {
@@ -124,8 +140,14 @@ fn forget(machine: &Machine, adapter: &Adapter, module: &Module) {
 }
 
 fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u64 {
-    let parameters = machine.memory.allocate(size_of::<Attach>() as u64, Use::System("NDIS_FILTER_ATTACH_PARAMETERS"));
-    header(parameters, ndis_sys::NDIS_OBJECT_TYPE_FILTER_ATTACH_PARAMETERS, ndis_sys::NDIS_FILTER_ATTACH_PARAMETERS_REVISION_4, ndis_sys::NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_4);
+    let parameters =
+        machine.memory.allocate(size_of::<Attach>() as u64, Use::System("NDIS_FILTER_ATTACH_PARAMETERS"));
+    header(
+        parameters,
+        ndis_sys::NDIS_OBJECT_TYPE_FILTER_ATTACH_PARAMETERS,
+        ndis_sys::NDIS_FILTER_ATTACH_PARAMETERS_REVISION_4,
+        ndis_sys::NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_4,
+    );
     let index = adapter.index as u32;
     let name = machine.unicode_string(&format!("{}-{:04}", adapter.guid(), module.handle >> 12 & 0xFFF));
     set!(parameters, Attach, IfIndex, 100 + index);
@@ -133,7 +155,12 @@ fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u
     set!(parameters, Attach, FilterModuleGuidName, name);
     set!(parameters, Attach, BaseMiniportIfIndex, 10 + index);
     set!(parameters, Attach, BaseMiniportInstanceName, machine.unicode_string(&adapter.settings.name));
-    set!(parameters, Attach, BaseMiniportName, machine.unicode_string(&format!("\\DEVICE\\{}", adapter.guid())));
+    set!(
+        parameters,
+        Attach,
+        BaseMiniportName,
+        machine.unicode_string(&format!("\\DEVICE\\{}", adapter.guid()))
+    );
     set!(parameters, Attach, MediaConnectState, ndis_sys::MediaConnectStateConnected);
     set!(parameters, Attach, MediaDuplexState, ndis_sys::MediaDuplexStateFull);
     set!(parameters, Attach, XmitLinkSpeed, 1_000_000_000_u64);
@@ -144,7 +171,12 @@ fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u
     set!(parameters, Attach, CurrentMacAddress, adapter.mac());
     set!(parameters, Attach, BaseMiniportNetLuid, 0x0006_0000_0000_0000_u64 + u64::from(index));
     set!(parameters, Attach, LowerIfIndex, 10 + index);
-    set!(parameters, Attach, MiniportPhysicalDeviceObject, if adapter.settings.dma { adapter.physical_device() } else { 0 });
+    set!(
+        parameters,
+        Attach,
+        MiniportPhysicalDeviceObject,
+        if adapter.settings.dma { adapter.physical_device() } else { 0 }
+    );
     set!(parameters, Attach, BaseMiniportIfConnectorPresent, 1u8);
     parameters
 }
@@ -191,8 +223,14 @@ pub(crate) fn pause(machine: &Machine, adapter: &Rc<Adapter>, reason: u32) {
 }
 
 fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, reason: u32) {
-    let parameters = machine.memory.allocate(size_of::<Pause>() as u64, Use::System("NDIS_FILTER_PAUSE_PARAMETERS"));
-    header(parameters, ndis_sys::NDIS_OBJECT_TYPE_FILTER_PAUSE_PARAMETERS, ndis_sys::NDIS_FILTER_PAUSE_PARAMETERS_REVISION_1, ndis_sys::NDIS_SIZEOF_FILTER_PAUSE_PARAMETERS_REVISION_1);
+    let parameters =
+        machine.memory.allocate(size_of::<Pause>() as u64, Use::System("NDIS_FILTER_PAUSE_PARAMETERS"));
+    header(
+        parameters,
+        ndis_sys::NDIS_OBJECT_TYPE_FILTER_PAUSE_PARAMETERS,
+        ndis_sys::NDIS_FILTER_PAUSE_PARAMETERS_REVISION_1,
+        ndis_sys::NDIS_SIZEOF_FILTER_PAUSE_PARAMETERS_REVISION_1,
+    );
     set!(parameters, Pause, PauseReason, reason);
     let began = machine.scheduler.now();
     let in_flight = module.out.get();
@@ -217,8 +255,9 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
         status::PENDING => {
             let waited = module.clone();
             let limit = machine.scheduler.now() + PAUSE_LIMIT;
-            let completed =
-                machine.scheduler.wait("NdisFPauseComplete", Some(limit), move || waited.pause_completed.get());
+            let completed = machine
+                .scheduler
+                .wait("NdisFPauseComplete", Some(limit), move || waited.pause_completed.get());
             machine.checked();
             if !completed {
                 machine.bugcheck(
@@ -281,14 +320,31 @@ pub(crate) fn restart(machine: &Machine, adapter: &Rc<Adapter>) {
 }
 
 fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>) {
-    let parameters = machine.memory.allocate(size_of::<Restart>() as u64, Use::System("NDIS_FILTER_RESTART_PARAMETERS"));
-    header(parameters, ndis_sys::NDIS_OBJECT_TYPE_FILTER_RESTART_PARAMETERS, ndis_sys::NDIS_FILTER_RESTART_PARAMETERS_REVISION_1, ndis_sys::NDIS_SIZEOF__FILTER_RESTART_PARAMETERS_REVISION_1);
+    let parameters =
+        machine.memory.allocate(size_of::<Restart>() as u64, Use::System("NDIS_FILTER_RESTART_PARAMETERS"));
+    header(
+        parameters,
+        ndis_sys::NDIS_OBJECT_TYPE_FILTER_RESTART_PARAMETERS,
+        ndis_sys::NDIS_FILTER_RESTART_PARAMETERS_REVISION_1,
+        ndis_sys::NDIS_SIZEOF__FILTER_RESTART_PARAMETERS_REVISION_1,
+    );
     let data = std::mem::offset_of!(Attributes, Data) as u64;
-    let attributes = machine.memory.allocate(data + size_of::<General>() as u64, Use::System("NDIS_RESTART_ATTRIBUTES"));
+    let attributes =
+        machine.memory.allocate(data + size_of::<General>() as u64, Use::System("NDIS_RESTART_ATTRIBUTES"));
     set!(attributes, Attributes, Oid, ndis_sys::OID_GEN_MINIPORT_RESTART_ATTRIBUTES);
-    set!(attributes, Attributes, DataLength, u32::from(ndis_sys::NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_2));
+    set!(
+        attributes,
+        Attributes,
+        DataLength,
+        u32::from(ndis_sys::NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_2)
+    );
     let general = attributes + data;
-    header(general, ndis_sys::NDIS_OBJECT_TYPE_RESTART_GENERAL_ATTRIBUTES, ndis_sys::NDIS_RESTART_GENERAL_ATTRIBUTES_REVISION_2, ndis_sys::NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_2);
+    header(
+        general,
+        ndis_sys::NDIS_OBJECT_TYPE_RESTART_GENERAL_ATTRIBUTES,
+        ndis_sys::NDIS_RESTART_GENERAL_ATTRIBUTES_REVISION_2,
+        ndis_sys::NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_2,
+    );
     set!(general, General, MtuSize, adapter.mtu.get());
     set!(general, General, DataBackFillSize, adapter.settings.backfill);
     set!(parameters, Restart, MiniportMediaType, ndis_sys::NdisMedium802_3);
@@ -311,8 +367,15 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
 fn detach(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>) {
     let event = module.driver.handlers.net_pnp_event;
     if event != 0 {
-        let notification = machine.memory.allocate(size_of::<Notification>() as u64, Use::System("NET_PNP_EVENT_NOTIFICATION"));
-        header(notification, ndis_sys::NDIS_OBJECT_TYPE_DEFAULT, ndis_sys::NET_PNP_EVENT_NOTIFICATION_REVISION_2, ndis_sys::NDIS_SIZEOF_NET_PNP_EVENT_NOTIFICATION_REVISION_2);
+        let notification = machine
+            .memory
+            .allocate(size_of::<Notification>() as u64, Use::System("NET_PNP_EVENT_NOTIFICATION"));
+        header(
+            notification,
+            ndis_sys::NDIS_OBJECT_TYPE_DEFAULT,
+            ndis_sys::NET_PNP_EVENT_NOTIFICATION_REVISION_2,
+            ndis_sys::NDIS_SIZEOF_NET_PNP_EVENT_NOTIFICATION_REVISION_2,
+        );
         set!(notification, Notification, NetPnPEvent.NetEvent, NetEventFilterPreDetach);
         machine.call(event, &[module.context.get(), notification]);
         machine.memory.free(notification);
@@ -361,7 +424,14 @@ pub(crate) fn position(adapter: &Adapter, module: &Module) -> usize {
 }
 
 /// Sends lists down, from above position `from`.
-pub(crate) fn send_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize, lists: &[u64], port: u64, flags: u64) {
+pub(crate) fn send_down(
+    machine: &Machine,
+    adapter: &Rc<Adapter>,
+    from: usize,
+    lists: &[u64],
+    port: u64,
+    flags: u64,
+) {
     let lower = {
         let modules = adapter.modules.borrow();
         modules.iter().take(from).rev().find(|module| module.data.get().send != 0).cloned()
@@ -369,7 +439,12 @@ pub(crate) fn send_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize, l
     match lower {
         Some(module) => {
             for list in lists {
-                machine.ndis.lists.give(machine, *list, Owner::Module(module.handle), "given to FilterSendNetBufferLists");
+                machine.ndis.lists.give(
+                    machine,
+                    *list,
+                    Owner::Module(module.handle),
+                    "given to FilterSendNetBufferLists",
+                );
             }
             let before = machine.scheduler.irql();
             machine.call(module.data.get().send, &[module.context.get(), link(lists), port, flags]);
@@ -408,7 +483,12 @@ pub(crate) fn complete_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
             continue;
         }
         for list in lists {
-            machine.ndis.lists.give(machine, *list, Owner::Module(module.handle), "given to FilterSendNetBufferListsComplete");
+            machine.ndis.lists.give(
+                machine,
+                *list,
+                Owner::Module(module.handle),
+                "given to FilterSendNetBufferListsComplete",
+            );
         }
         module.out.set(module.out.get().saturating_sub(own.len() as u64));
         let irql = machine.scheduler.irql();
@@ -498,7 +578,8 @@ fn check_may_originate(machine: &Machine, module: &Module, lists: u64) {
 
 /// Indicates a status to the modules from position `from` on.
 pub(crate) fn status_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize, indication: u64) {
-    let upper = adapter.modules.borrow().iter().skip(from).find(|module| module.driver.handlers.status != 0).cloned();
+    let upper =
+        adapter.modules.borrow().iter().skip(from).find(|module| module.driver.handlers.status != 0).cloned();
     if let Some(module) = upper {
         let before = machine.scheduler.irql();
         machine.call(module.driver.handlers.status, &[module.context.get(), indication]);
@@ -510,17 +591,24 @@ pub(crate) fn status_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize, i
 pub(crate) fn query_oid(machine: &Machine, adapter: &Rc<Adapter>, oid: u32) -> (i32, u32) {
     let request = machine.memory.allocate(size_of::<Request>() as u64, Use::System("NDIS_OID_REQUEST"));
     let answer = machine.memory.allocate(4, Use::System("OID buffer"));
-    header(request, ndis_sys::NDIS_OBJECT_TYPE_OID_REQUEST, ndis_sys::NDIS_OID_REQUEST_REVISION_2, ndis_sys::NDIS_SIZEOF_OID_REQUEST_REVISION_2);
+    header(
+        request,
+        ndis_sys::NDIS_OBJECT_TYPE_OID_REQUEST,
+        ndis_sys::NDIS_OID_REQUEST_REVISION_2,
+        ndis_sys::NDIS_SIZEOF_OID_REQUEST_REVISION_2,
+    );
     set!(request, Request, RequestType, ndis_sys::NdisRequestQueryInformation);
     set!(request, Request, DATA.QUERY_INFORMATION.Oid, oid);
     set!(request, Request, DATA.QUERY_INFORMATION.InformationBuffer, answer);
     set!(request, Request, DATA.QUERY_INFORMATION.InformationBufferLength, 4u32);
-    let top = adapter.modules.borrow().iter().rev().find(|module| module.driver.handlers.oid_request != 0).cloned();
+    let top =
+        adapter.modules.borrow().iter().rev().find(|module| module.driver.handlers.oid_request != 0).cloned();
     let status = match top {
         Some(module) => {
             let done = Rc::new(std::cell::Cell::new(None));
             module.oid.replace(Some((request, done.clone())));
-            let status = machine.call(module.driver.handlers.oid_request, &[module.context.get(), request]) as i32;
+            let status =
+                machine.call(module.driver.handlers.oid_request, &[module.context.get(), request]) as i32;
             if status == super::status::PENDING {
                 let waited = done.clone();
                 machine.scheduler.wait("an OID request", None, move || waited.get().is_some());

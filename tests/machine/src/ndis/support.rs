@@ -58,7 +58,10 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     }),
     function!("NdisAllocateTimerObject", Dispatch, allocate_timer),
     function!("NdisSetTimerObject", Dispatch, set_timer),
-    function!("NdisCancelTimerObject", Dispatch, |machine, call| u64::from(cancel_timer(machine, call.arg(0)))),
+    function!("NdisCancelTimerObject", Dispatch, |machine, call| u64::from(cancel_timer(
+        machine,
+        call.arg(0)
+    ))),
     function!("NdisFreeTimerObject", Dispatch, |machine, call| {
         let timer = machine.ndis.support.timers.borrow_mut().remove(&call.arg(0));
         match timer {
@@ -138,7 +141,8 @@ fn allocate_timer(machine: &Machine, call: &Call<'_>) -> u64 {
 fn set_timer(machine: &Machine, call: &Call<'_>) -> u64 {
     let (timer, due, context) = (call.arg(0), call.arg(1) as i64, call.arg(3));
     let was = cancel_timer(machine, timer);
-    let delay = if due < 0 { due.unsigned_abs() } else { (due as u64).saturating_sub(machine.scheduler.now()) };
+    let delay =
+        if due < 0 { due.unsigned_abs() } else { (due as u64).saturating_sub(machine.scheduler.now()) };
     let event = machine.scheduler.after(delay, move || elapse(timer, context));
     match machine.ndis.support.timers.borrow_mut().get_mut(&timer) {
         Some(state) => state.event = Some(event),
@@ -188,8 +192,15 @@ fn clone_oid(machine: &Machine, call: &Call<'_>) -> u64 {
 
 fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {
     let attributes = call.arg(1);
-    let driver = machine.ndis.drivers.borrow().iter().find(|driver| driver.handle == call.arg(0)).map(|driver| driver.object);
-    let Some(driver) = driver.filter(|_| get::<u8>(attributes) == NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES) else {
+    let driver = machine
+        .ndis
+        .drivers
+        .borrow()
+        .iter()
+        .find(|driver| driver.handle == call.arg(0))
+        .map(|driver| driver.object);
+    let Some(driver) = driver.filter(|_| get::<u8>(attributes) == NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES)
+    else {
         return u64::from(NDIS_STATUS_INVALID_PARAMETER as u32);
     };
     if machine.pool_fails() {

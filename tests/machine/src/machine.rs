@@ -280,6 +280,11 @@ impl Machine {
         self.pool.next_fails(self)
     }
 
+    /// Allocations so far, of everything that [`Configuration::fail_allocation`] counts.
+    pub fn allocations(&self) -> u64 {
+        self.pool.allocations()
+    }
+
     /// Common buffers that were allocated and freed, with times and addresses.
     pub fn dma_history(&self) -> Vec<String> {
         self.dma.history()

@@ -68,6 +68,12 @@ impl Pending {
     }
 }
 
+/// Pool allocations and spin locks of drivers so far.
+pub fn counts() -> (u64, u64) {
+    let counts = current().counts();
+    (counts.allocations.get(), counts.locks.get())
+}
+
 /// Gives other threads a chance, as any system call does.
 pub fn pause() {
     current().scheduler.point();

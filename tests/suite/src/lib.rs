@@ -1,5 +1,6 @@
 //! Scenarios against the shipped `sluice.sys` on the simulated machine.
 
+pub mod bench;
 pub mod client;
 pub mod explore;
 pub mod image;

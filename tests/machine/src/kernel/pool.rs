@@ -64,6 +64,11 @@ impl Pool {
         machine.configuration.fail_allocation == Some(number)
     }
 
+    /// Allocations of any kind so far.
+    pub(crate) fn allocations(&self) -> u64 {
+        self.allocations.get()
+    }
+
     /// `ExFreePoolWithTag`; tag 0 matches all.
     pub(crate) fn free(&self, machine: &Machine, address: u64, tag: u32) {
         let irql = u64::from(machine.scheduler.irql());

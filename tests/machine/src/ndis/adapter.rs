@@ -386,7 +386,7 @@ impl Adapter {
                 let due = match completes {
                     Completes::Late(least, most) => {
                         let due = now + (least + machine.scheduler.choose(most - least + 1)) * 10;
-                        due.max(self.last_due.get())
+                        self.in_order(due)
                     }
                     Completes::OutOfOrder(least, most) => {
                         now + (least + machine.scheduler.choose(most - least + 1)) * 10
@@ -396,9 +396,6 @@ impl Adapter {
                 Transmit { list: *list, frames: lists::pieces(*list), due }
             })
             .collect();
-        if matches!(completes, Completes::Late(..)) {
-            self.last_due.set(entries.iter().map(|entry| entry.due).max().unwrap_or(0));
-        }
         if completes == Completes::Inline {
             let lists: Vec<u64> = entries.iter().map(|entry| self.finish(machine, entry)).collect();
             stack::complete_up(machine, self, 0, &lists);
@@ -413,6 +410,12 @@ impl Adapter {
             machine.scheduler.after((number + 1) * MODERATION, move || adapter.interrupt());
         }
         self.pull_trigger();
+    }
+
+    /// A time at which a list may complete without overtaking another.
+    fn in_order(&self, due: u64) -> u64 {
+        self.last_due.set(self.last_due.get().max(due));
+        self.last_due.get()
     }
 
     /// Something is due: a DPC completes it.

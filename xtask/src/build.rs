@@ -42,14 +42,28 @@ pub(crate) fn run(all: bool) -> Result<()> {
     for flavor in flavors {
         println!("{}", driver(*flavor)?.display());
     }
+    if all {
+        println!("{}", wrong_driver()?.display());
+    }
     Ok(())
+}
+
+/// Builds the wrong driver of the tests. Its image is not checked: it is wrong.
+fn wrong_driver() -> Result<PathBuf> {
+    process::run(driver_cargo("build", "sluice-lab-wrong")?.args(["--profile", "release"]))?;
+    let built = process::root().join("target/driver").join(TARGET).join("release");
+    let folder = process::root().join("target/lab");
+    fs::create_dir_all(&folder)?;
+    copy(&built.join("sluice_lab_wrong.dll"), &folder.join("wrong.sys"))?;
+    copy(&built.join("sluice_lab_wrong.pdb"), &folder.join("wrong.pdb"))?;
+    Ok(folder.join("wrong.sys"))
 }
 
 /// Builds one image and checks it; returns where it is.
 pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
     // Each flavor has a target folder of its own: they differ in features and would evict each other.
     let profile = if flavor == Flavor::Checked { "checked" } else { "release" };
-    let mut build = driver_cargo("build")?;
+    let mut build = driver_cargo("build", "sluice")?;
     build.arg("--profile").arg(profile);
     if flavor == Flavor::GateBypass {
         build.args(["--features", "gate-bypass"]);
@@ -69,10 +83,10 @@ pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
     Ok(sys)
 }
 
-/// Cargo on the driver package: with the installed WDK on Windows, with what stands in for it on Linux.
-pub(crate) fn driver_cargo(verb: &str) -> Result<std::process::Command> {
+/// Cargo on a driver package: with the installed WDK on Windows, with what stands in for it on Linux.
+pub(crate) fn driver_cargo(verb: &str, package: &str) -> Result<std::process::Command> {
     let mut cargo = process::cargo();
-    cargo.args([verb, "--locked", "--package", "sluice", "--target", TARGET]);
+    cargo.args([verb, "--locked", "--package", package, "--target", TARGET]);
     cargo.arg("--target-dir").arg(process::root().join("target/driver"));
     if cfg!(not(windows)) {
         cargo.arg("--config").arg(linux_wdk::prepare()?.config);

@@ -58,23 +58,16 @@ fn clippy() -> Result<()> {
 }
 
 fn clippy_driver() -> Result<()> {
-    let mut clippy = build::driver_cargo("clippy")?;
-    clippy.args([
-        "--package",
-        "sluice-kernel",
-        "--package",
-        "sluice-ndis",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ]);
-    process::run(&mut clippy)
+    let mut clippy = build::driver_cargo("clippy", "sluice")?;
+    for package in ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong"] {
+        clippy.args(["--package", package]);
+    }
+    process::run(clippy.args(["--quiet", "--", "-D", "warnings"]))
 }
 
 fn rustdoc() -> Result<()> {
     process::run(deny_warnings(process::cargo().args(["doc", "--locked", "--no-deps", "--quiet"])))?;
-    let mut doc = build::driver_cargo("doc")?;
+    let mut doc = build::driver_cargo("doc", "sluice")?;
     doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--quiet"]);
     process::run(deny_warnings(&mut doc))
 }

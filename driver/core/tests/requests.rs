@@ -8,7 +8,9 @@ use sluice_core::request::{Send, parse_bind};
 fn input(lengths: &[u32]) -> Vec<u8> {
     let mut input = vec![1, 0, 0, 0];
     input.extend_from_slice(&(lengths.len() as u32).to_le_bytes());
-    lengths.iter().for_each(|length| input.extend_from_slice(&length.to_le_bytes()));
+    for length in lengths {
+        input.extend_from_slice(&length.to_le_bytes());
+    }
     input
 }
 

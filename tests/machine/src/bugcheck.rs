@@ -46,9 +46,8 @@ pub mod contract {
     pub const IRQL: u64 = 10;
     pub const INVALID_OBJECT: u64 = 12;
     pub const NOT_DEREGISTERED: u64 = 13;
-    pub const HANG: u64 = 14;
+    pub const LOCK_ACROSS_NDIS: u64 = 14;
     pub const IRQL_ON_RETURN: u64 = 15;
-    pub const WRONG_THREAD: u64 = 16;
     pub const INTERNAL: u64 = 99;
 }
 

@@ -29,6 +29,8 @@ pub struct Configuration {
     /// Whether contract rules without a documented bugcheck stop the machine. Off, the machine goes on as
     /// Windows would, until something breaks.
     pub contract_rules: bool,
+    /// Whether NDIS tracks lists and stops for those that are out at detach, as newer versions of Windows do.
+    pub list_tracking: bool,
     /// The n-th pool allocation of a driver fails, counted from 1.
     pub fail_allocation: Option<u64>,
     /// Adapters.
@@ -42,6 +44,7 @@ impl Default for Configuration {
             seed: 1,
             ndis_version: 6 << 16 | 89,
             contract_rules: true,
+            list_tracking: true,
             fail_allocation: None,
             adapters: vec![ndis::adapter::Settings::default(), ndis::adapter::Settings::default()],
         }
@@ -163,12 +166,18 @@ impl Machine {
 
     /// Loads a driver, runs its `DriverEntry` and attaches it to the adapters' stacks.
     pub fn load_driver(&self, path: &Path) -> Result<(), LoadError> {
+        let service = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.load_driver_as(path, &service)
+    }
+
+    /// Loads a driver as the service of a name, which its registry path ends with.
+    pub fn load_driver_as(&self, path: &Path, service: &str) -> Result<(), LoadError> {
         let image = Image::load(path, &kernel::resolve).map_err(LoadError::Image)?;
         let image = std::rc::Rc::new(image);
         let object = kernel::objects::driver_object(&image);
         self.drivers.borrow_mut().push(Driver { image: image.clone(), object, unloaded: false });
         let registry_path =
-            self.unicode_string("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\driver");
+            self.unicode_string(&format!("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\{service}"));
         let entry = image.entry;
         let status = std::rc::Rc::new(Cell::new(0));
         let result = status.clone();
@@ -349,7 +358,7 @@ impl Machine {
 
     /// A module is detached while lists of it are out: NDIS's own tracker stops for it, where it is on.
     pub(crate) fn leaked_lists(&self, module: u64, out: u64) {
-        if self.configuration.contract_rules {
+        if self.configuration.list_tracking {
             self.bugcheck(
                 crate::bugcheck::code::BUGCODE_NDIS_DRIVER,
                 [0x27, 1, 0, 0],

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use crate::bugcheck::{code, contract};
+use crate::bugcheck::code;
 use crate::image::Image;
 use crate::machine::current;
 use crate::memory;
@@ -627,15 +627,6 @@ impl Scheduler {
                 code::TIMER_OR_DPC_INVALID,
                 [1, object, image.base, image.base + image.length],
                 "A DPC is queued while its driver is unloaded",
-            );
-        }
-        let held = self.locks.borrow().keys().find(|lock| image.contains(**lock)).copied();
-        if let Some(lock) = held {
-            machine.contract(
-                contract::HANG,
-                [lock, 0, 0],
-                "A driver is unloaded while its spin lock is held",
-                Vec::new(),
             );
         }
     }

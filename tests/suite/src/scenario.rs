@@ -132,6 +132,7 @@ pub fn lifecycle(driver: &Path, seed: u64, contract_rules: bool) -> Result<Outco
         processors: random.usize(1..=3),
         seed,
         contract_rules,
+        list_tracking: contract_rules,
         adapters: vec![settings(0, &mut random)],
         ..Configuration::default()
     };

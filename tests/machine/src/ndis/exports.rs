@@ -254,7 +254,7 @@ fn check_no_locks(machine: &Machine, name: &str) {
     machine.checked();
     if let Some(lock) = machine.scheduler.locks_held().first() {
         machine.contract(
-            contract::HANG,
+            contract::LOCK_ACROSS_NDIS,
             [*lock, 0, 0],
             format!("{name} is called with a spin lock held: NDIS may complete inside the call"),
             Vec::new(),
@@ -265,11 +265,11 @@ fn check_no_locks(machine: &Machine, name: &str) {
 fn send_complete(machine: &Machine, call: &Call<'_>) -> u64 {
     let module = machine.ndis.module(machine, call.arg(0), "NdisFSendNetBufferListsComplete");
     check_dispatch_flag(machine, call.arg(2), "NdisFSendNetBufferListsComplete");
-    let lists = chain(call.arg(1));
+    let lists = chain(machine, call.arg(1));
     for list in &lists {
         machine.checked();
-        let source = field!(*list, ndis_sys::NET_BUFFER_LIST, SourceHandle, u64);
         let owner = machine.ndis.lists.owner(*list);
+        let source = field!(*list, ndis_sys::NET_BUFFER_LIST, SourceHandle, u64);
         if source == module.handle || owner != Some(Owner::Module(module.handle)) {
             machine.contract(
                 contract::NBL_NOT_OWNED_AT_COMPLETE,

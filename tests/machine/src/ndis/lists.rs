@@ -238,12 +238,15 @@ pub(crate) const fn protocol_handle(adapter: usize) -> u64 {
     0xFFFF_D000_0000_0000 + adapter as u64 * 0x1000
 }
 
-/// Walks a chain of lists.
-pub(crate) fn chain(first: u64) -> Vec<u64> {
+/// Walks a chain of lists, as far as they are lists: behind one that was freed nothing is looked for.
+pub(crate) fn chain(machine: &Machine, first: u64) -> Vec<u64> {
     let mut lists = Vec::new();
     let mut at = first;
     while at != 0 {
         lists.push(at);
+        if machine.ndis.lists.owner(at).is_none() {
+            return lists;
+        }
         at = field!(at, NET_BUFFER_LIST, Header.Data.Next, u64);
     }
     lists

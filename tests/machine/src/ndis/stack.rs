@@ -505,7 +505,7 @@ pub(crate) fn complete_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
 
 /// Checks lists that a module sends.
 pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<u64> {
-    let lists = chain(first);
+    let lists = chain(machine, first);
     let mut originated = 0;
     for list in &lists {
         machine.checked();

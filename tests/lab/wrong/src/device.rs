@@ -1,0 +1,115 @@
+//! A control device whose device control routine is wrong.
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+
+use ndis_sys::*;
+use wdk_sys::ntddk::{IofCompleteRequest, KfRaiseIrql, MmMapLockedPagesSpecifyCache};
+use wdk_sys::{DEVICE_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH};
+
+use crate::case;
+
+static HANDLE: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
+
+/// Text as UTF-16.
+const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
+    let mut units = [0; N];
+    let mut index = 0;
+    while index < N {
+        units[index] = text[index] as u16;
+        index += 1;
+    }
+    units
+}
+
+static DEVICE_NAME: [u16; 13] = wide(b"\\Device\\Wrong");
+static SYMBOLIC_NAME: [u16; 17] = wide(b"\\DosDevices\\Wrong");
+static SDDL: [u16; 16] = wide(b"D:P(A;;GA;;;BA) ");
+
+fn counted(text: &'static [u16]) -> UNICODE_STRING {
+    let bytes = (text.len() * 2) as u16;
+    UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: text.as_ptr().cast_mut() }
+}
+
+pub(crate) fn register(driver: NDIS_HANDLE) {
+    let mut table: [PDRIVER_DISPATCH; 28] = [None; 28];
+    table[0x0E] = Some(control);
+    let (mut name, mut symbolic, sddl) = (counted(&DEVICE_NAME), counted(&SYMBOLIC_NAME), counted(&SDDL));
+    let attributes = NDIS_DEVICE_OBJECT_ATTRIBUTES {
+        Header: NDIS_OBJECT_HEADER {
+            Type: NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,
+            Revision: NDIS_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
+            Size: NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
+        },
+        DeviceName: &raw mut name,
+        SymbolicName: &raw mut symbolic,
+        MajorFunctions: table.as_mut_ptr().cast(),
+        ExtensionSize: 0,
+        DefaultSDDLString: &raw const sddl,
+        DeviceClassGuid: core::ptr::null(),
+    };
+    let (mut device, mut handle) = (null_mut(), null_mut());
+    unsafe { NdisRegisterDeviceEx(driver, &raw const attributes, &raw mut device, &raw mut handle) };
+    HANDLE.store(handle, SeqCst);
+}
+
+pub(crate) fn deregister() {
+    if !case("device-left") {
+        unsafe { NdisDeregisterDeviceEx(HANDLE.load(SeqCst)) };
+    }
+}
+
+fn complete(irp: *mut IRP, status: NTSTATUS, information: u64) {
+    unsafe { (&raw mut (*irp).IoStatus).cast::<NTSTATUS>().write(status) };
+    unsafe { (*irp).IoStatus.Information = information };
+    unsafe { IofCompleteRequest(irp, 0) };
+}
+
+/// `IoMarkIrpPending`.
+fn mark(irp: *mut IRP) {
+    let location = unsafe { *irp.byte_add(0xB8).cast::<*mut u8>() };
+    unsafe { *location.add(3) |= 1 };
+}
+
+/// A cancel routine that keeps the cancel spin lock.
+unsafe extern "C" fn keeps_the_lock(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+    complete(irp, 0xC000_0120_u32 as i32, 0);
+}
+
+unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    const PENDING: NTSTATUS = 0x103;
+    if case("irp-twice") {
+        complete(irp, 0, 0);
+        unsafe { IofCompleteRequest(irp, 0) };
+    } else if case("irp-pending-unmarked") {
+        return PENDING;
+    } else if case("irp-marked-not-pending") {
+        mark(irp);
+        return 0;
+    } else if case("irp-neither") {
+        return 0;
+    } else if case("irp-other-status") {
+        complete(irp, 0, 0);
+        return 0xC000_0001_u32 as i32;
+    } else if case("irp-completed-pending") {
+        complete(irp, PENDING, 0);
+    } else if case("irp-information") {
+        complete(irp, 0, 1 << 20);
+    } else if case("irp-cancel-routine-left") {
+        unsafe { (*irp).CancelRoutine = Some(keeps_the_lock) };
+        complete(irp, 0, 0);
+    } else if case("irp-irql") {
+        complete(irp, 0, 0);
+        unsafe { KfRaiseIrql(2) };
+    } else if case("cancel-lock-kept") {
+        mark(irp);
+        unsafe { (*irp).CancelRoutine = Some(keeps_the_lock) };
+        return PENDING;
+    } else if case("mdl-mapped-twice") {
+        let mdl = unsafe { (*irp).MdlAddress };
+        unsafe { MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 0, 16) };
+        unsafe { MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 0, 16) };
+    } else {
+        complete(irp, 0, 0);
+    }
+    0
+}

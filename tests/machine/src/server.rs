@@ -99,6 +99,10 @@ pub fn serve(
     std::thread::spawn(move || accept(&listener, &sender));
     let mut server = Server { machine, clients: BTreeMap::new(), done: false };
     let result = server.run(&receiver);
+    // A machine that stopped leaves its threads where they stood, and what they hold; captures are kept all the same.
+    for adapter in server.machine.adapters() {
+        adapter.flush_capture();
+    }
     let _ = std::fs::remove_file(socket);
     result.map_err(Stopped::Bugcheck)
 }

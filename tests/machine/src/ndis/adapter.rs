@@ -2,7 +2,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -212,6 +212,15 @@ impl Adapter {
             self.device.set(objects::device_object(0));
         }
         self.device.get()
+    }
+
+    /// Writes what is still buffered of the capture.
+    pub(crate) fn flush_capture(&self) {
+        if let Some(writer) = self.capture.borrow_mut().as_mut()
+            && let Err(error) = writer.get_mut().flush()
+        {
+            eprintln!("the capture cannot be written: {error}");
+        }
     }
 
     /// Frames that reached the wire, if they are kept.

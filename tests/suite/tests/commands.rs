@@ -1,0 +1,195 @@
+//! The command line against a machine behind a socket, as a person or a script uses both.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that finds nothing there has failed"
+)]
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sluice_suite::image::{Build, path};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn tool(name: &str) -> Command {
+    let path = root().join("target/tools").join(name);
+    assert!(path.exists(), "{} is not there; run: cargo xtask test", path.display());
+    Command::new(path)
+}
+
+/// A machine of this test's own.
+struct Machine {
+    child: Option<Child>,
+    socket: PathBuf,
+}
+
+impl Machine {
+    fn start(name: &str, extra: &[&str]) -> Self {
+        let socket = std::env::temp_dir().join(format!("sluice-{name}-{}.sock", std::process::id()));
+        let mut command = tool("sluice-machine");
+        command.arg("run").arg("--driver").arg(path(Build::Release)).arg("--socket").arg(&socket).args(extra);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let machine = Self { child: Some(child), socket };
+        let began = Instant::now();
+        while !machine.operate(&["status"]).status.success() {
+            assert!(began.elapsed() < Duration::from_secs(20), "the machine does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        machine
+    }
+
+    fn operate(&self, arguments: &[&str]) -> Output {
+        tool("sluice-machine").args(arguments).arg("--socket").arg(&self.socket).output().unwrap()
+    }
+
+    fn client(&self, arguments: &[&str]) -> Output {
+        tool("sluice").arg("--machine").arg(&self.socket).args(arguments).output().unwrap()
+    }
+
+    /// Unloads the driver and returns the machine's last word.
+    fn shut_down(mut self) -> Value {
+        assert!(self.operate(&["shutdown"]).status.success());
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // A test that failed leaves a machine that runs; one that passed has shut it down.
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_capture_is_sent_and_accounted_for() {
+    let machine = Machine::start("send", &[]);
+    let capture = root().join("tests/captures/mixed.pcap");
+    let output = machine.client(&["--json", "send", "Adapter 1", capture.to_str().unwrap(), "--loop", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let sent = json(&output);
+    assert_eq!((&sent["frames_submitted"], &sent["frames_sent"]), (&600.into(), &600.into()));
+    let statistics = json(&machine.client(&["--json", "stats", "11"]));
+    assert_eq!(statistics["frames_sent"], 600);
+    assert_eq!(statistics["frames_in_flight"], 0);
+    let last = machine.shut_down();
+    assert_eq!(last["adapters"][1]["frames_on_wire"], 600);
+    assert_eq!(last["adapters"][0]["frames_on_wire"], 0);
+}
+
+#[test]
+fn the_list_shows_every_adapter() {
+    let machine = Machine::start("list", &["--adapters=3"]);
+    let output = machine.client(&["list"]);
+    let listed = text(&output.stdout);
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    assert!(listed.lines().nth(1).unwrap().contains("02:51:1c:e0:00:00"), "{listed}");
+    let adapters = json(&machine.client(&["list", "--json"]));
+    assert_eq!(adapters["adapters"].as_array().unwrap().len(), 3);
+    assert_eq!(adapters["version"], 1);
+    assert!(machine.operate(&["disable", "1"]).status.success());
+    let began = Instant::now();
+    while json(&machine.client(&["list", "--json"]))["adapters"].as_array().unwrap().len() != 2 {
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    machine.shut_down();
+}
+
+#[test]
+fn each_failure_has_its_exit_code_and_says_what_to_do() {
+    let machine = Machine::start("errors", &["--fails-every=2"]);
+    let expect = |arguments: &[&str], code: i32, said: &str| {
+        let output = machine.client(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+        let all = text(&output.stderr) + &text(&output.stdout);
+        assert!(all.contains(said), "{arguments:?}: {all}");
+    };
+    let frame = "ff".repeat(60);
+    expect(&["send", "99", "--hex", &frame], 5, "sluice list");
+    expect(&["send", "Adapter", "--hex", &frame], 5, "matches 2 adapters");
+    expect(&["send", "10", "--hex", "ffff"], 8, "the adapter takes 14 to 1518");
+    expect(&["send", "10", "--hex", "xyz"], 8, "no hexadecimal digit");
+    expect(&["send", "10", "no-such-file.pcap"], 8, "no-such-file.pcap");
+    expect(&["send", "10", "Cargo.toml"], 8, "neither pcap nor pcapng");
+    expect(&["send", "10"], 2, "required");
+    expect(&["send", "10", "--hex", &frame, "--loop", "4"], 6, "2 frames came back with an error");
+    let refused = machine.client(&["--json", "stats", "nobody"]);
+    assert_eq!(json(&refused)["exit_code"], 5);
+    let nowhere = tool("sluice").args(["--machine", "/nonexistent.sock", "list"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(3));
+    machine.shut_down();
+}
+
+#[test]
+fn a_dry_run_needs_no_driver() {
+    let capture = root().join("tests/captures/mixed.pcap");
+    let output =
+        tool("sluice").args(["send", "any", capture.to_str().unwrap(), "--dry-run"]).output().unwrap();
+    assert!(output.status.success());
+    let shown = text(&output.stdout);
+    assert_eq!(shown.lines().count(), 300);
+    assert!(shown.lines().nth(1).unwrap().contains("192.0.2.1 > 192.0.2.2 UDP"), "{shown}");
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_a_machine_that_unloads() {
+    let machine = Machine::start("killed", &[]);
+    let capture = root().join("tests/captures/mixed.pcap");
+    let mut client = tool("sluice");
+    client
+        .arg("--machine")
+        .arg(&machine.socket)
+        .args(["--json", "send", "10"])
+        .arg(capture)
+        .arg("--loop=100000");
+    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while json(&machine.operate(&["status"]))["adapters"][0]["frames_on_wire"] == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let last = machine.shut_down();
+    assert_eq!(last["adapters"][0]["in_flight"], 0);
+}
+
+#[test]
+fn nonsense_at_the_socket_ends_that_connection_only() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    let machine = Machine::start("nonsense", &[]);
+    for nonsense in [
+        "\n",
+        "{}\n",
+        "no json\n",
+        "{\"op\":\"control\",\"handle\":77}\n",
+        "{\"op\":\"open\",\"input\":99999999999}\n",
+    ] {
+        let mut stream = UnixStream::connect(&machine.socket).unwrap();
+        stream.write_all(nonsense.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(!answer.contains("\"status\":0"), "{nonsense}: {answer}");
+    }
+    assert!(machine.client(&["list"]).status.success());
+    machine.shut_down();
+}

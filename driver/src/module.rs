@@ -82,6 +82,8 @@ pub(crate) struct Module {
     handles: AtomicU32,
     /// Whether the data handlers are installed: decided in `FilterSetModuleOptions`.
     pub(crate) installed: AtomicBool,
+    /// Whether frames can be sent: the handlers are there, and so is the memory.
+    usable: AtomicBool,
     mtu: AtomicU32,
     backfill: AtomicU32,
     cancel_ids: AtomicU64,
@@ -114,6 +116,7 @@ impl Module {
             idle: Timer::new(),
             handles: AtomicU32::new(0),
             installed: AtomicBool::new(false),
+            usable: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
             backfill: AtomicU32::new(0),
             cancel_ids: AtomicU64::new(u64::from(filter::partial_cancel_id()) << 56),
@@ -195,10 +198,10 @@ impl Module {
         self.handles.load(Ordering::SeqCst) != 0
     }
 
-    /// One handle more; true if the data handlers have to be installed first.
+    /// One handle more; true if the stack has to be restarted first, for handlers or memory that are missing.
     pub(crate) fn handle_bound(&self) -> bool {
         self.handles.fetch_add(1, Ordering::SeqCst);
-        !(self.installed.load(Ordering::SeqCst) && self.life.state() == State::Running)
+        !(self.usable.load(Ordering::SeqCst) && self.life.state() == State::Running)
     }
 
     /// One handle less. After the last one the handlers go, unless somebody comes soon.
@@ -220,13 +223,14 @@ impl Module {
             self.backfill.store(backfill, Ordering::Relaxed);
         }
         let installed = self.installed.load(Ordering::SeqCst);
-        let mut outcome = status::SUCCESS;
-        if let Some(proof) = self.gate.claim() {
-            match self.fit_slabs(passive, &proof, installed) {
-                Ok(true) => proof.open(),
-                Ok(false) => drop(proof),
-                Err(OutOfMemory) => outcome = status::INSUFFICIENT_RESOURCES,
-            }
+        let mut outcome = status::INSUFFICIENT_RESOURCES;
+        self.usable.store(false, Ordering::SeqCst);
+        if let Some(proof) = self.gate.claim()
+            && let Ok(true) = self.fit_slabs(passive, &proof, installed)
+        {
+            proof.open();
+            self.usable.store(true, Ordering::SeqCst);
+            outcome = status::SUCCESS;
         }
         self.life.go(Edge::Restarted)?;
         if installed {

@@ -60,6 +60,31 @@ mod tests {
     }
 
     #[test]
+    fn inf_image_and_client_use_the_same_names() {
+        let inf = std::fs::read_to_string(process::root().join("inf/sluice.inx")).unwrap();
+        let image = process::root().join("target/sluice/sluice.sys");
+        let image = std::fs::read(&image).unwrap_or_else(|error| panic!("{error}; run: cargo xtask build"));
+        let in_image = |name: &str| {
+            let wide: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            image.windows(wide.len()).any(|bytes| bytes == wide)
+        };
+        let id = format!("NetCfgInstanceId = \"{}\"", sluice_abi::FILTER_GUID);
+        assert_eq!(inf.matches(&id).count(), 2, "both install sections");
+        assert_eq!(inf.matches(&format!("AddService = {},", sluice_abi::SERVICE_NAME)).count(), 2);
+        assert!(inf.contains(&format!("Service,, \"{}\"", sluice_abi::SERVICE_NAME)));
+        for name in [
+            sluice_abi::FILTER_GUID,
+            sluice_abi::SERVICE_NAME,
+            sluice_abi::DEVICE_NAME,
+            sluice_abi::SYMBOLIC_NAME,
+            sluice_abi::DEVICE_SDDL,
+        ] {
+            assert!(in_image(name), "{name} is not in the image");
+        }
+        assert!(sluice_abi::SYMBOLIC_NAME.ends_with(sluice_abi::WIN32_NAME.trim_start_matches("\\\\.\\")));
+    }
+
+    #[test]
     fn architecture_and_version_are_filled_in() {
         let text = stamped("[V]\nDriverVer = \nx = NT$ARCH$\n", 20_778, "1.2.3").unwrap();
         assert_eq!(text, "[V]\r\nDriverVer = 11/21/2026,1.2.3.0\r\nx = NTamd64\r\n");

@@ -321,3 +321,26 @@ fn empty_windows_future(home: &Path) -> Result<PathBuf> {
     write_if_changed(&target.join("readme.md"), "")?;
     Ok(target)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edits_fit_the_pinned_release() {
+        let (source, version) = source_of("wdk-build").unwrap();
+        assert_eq!(version, WDK_BUILD_VERSION);
+        for file in ["src/utils.rs", "src/cargo_make.rs"] {
+            let text = fs::read_to_string(source.join(file)).unwrap();
+            assert_ne!(edited(Path::new(file), &text).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_edit_that_no_longer_applies_is_named() {
+        let text = "use windows::{\n    ffi::{CStr, OsStr},\n";
+        let error = edited(Path::new("src/utils.rs"), text).unwrap_err().to_string();
+        assert!(error.contains("CStr named in full in the registry code"), "{error}");
+        assert!(error.contains("no longer applies"), "{error}");
+    }
+}

@@ -14,11 +14,12 @@ type Step = fn() -> Result<()>;
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run() -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(true)),
         ("clippy on the host", clippy),
         ("clippy on the driver", clippy_driver),
+        ("layouts on ARM64", arm64),
         ("rustdoc", rustdoc),
         ("Windows client", windows_client),
         ("tests", tests),
@@ -63,6 +64,13 @@ fn clippy_driver() -> Result<()> {
         clippy.args(["--package", package]);
     }
     process::run(clippy.args(["--quiet", "--", "-D", "warnings"]))
+}
+
+/// Offsets and sizes are asserted when the crates are compiled.
+fn arm64() -> Result<()> {
+    let target = "--target=aarch64-pc-windows-msvc";
+    let packages = ["--package=ndis-sys", "--package=sluice-abi", "--package=sluice-core"];
+    process::run(process::cargo().args(["check", "--locked", "--quiet", target]).args(packages))
 }
 
 fn rustdoc() -> Result<()> {

@@ -536,6 +536,14 @@ fn a_system_that_is_too_old_is_refused() {
     assert!(matches!(refused, Err(LoadError::Refused(status)) if status as u32 == 0xC001_0004));
 }
 
+/// What became of 40 frames, if the driver had the memory to take them.
+fn try_to_send() -> Option<Vec<Outcome>> {
+    let device = (Local { administrator: true }).open().ok()?;
+    let adapters = adapter::list(device.as_ref()).ok()?;
+    adapter::bind(device.as_ref(), adapters.first()?).ok()?;
+    bench::send(device.as_ref(), frames(1, 40)).ok()
+}
+
 #[test]
 fn whichever_allocation_fails_nothing_breaks() {
     let mut number = 0;
@@ -549,17 +557,15 @@ fn whichever_allocation_fails_nothing_breaks() {
             Err(error) => panic!("allocation {number}: {error}"),
         };
         if loaded {
-            machine.spawn("client", || {
-                let Ok(device) = (Local { administrator: true }).open() else { return };
-                let Ok(adapters) = adapter::list(device.as_ref()) else { return };
-                let Some(found) = adapters.first() else { return };
-                if adapter::bind(device.as_ref(), found).is_ok() {
-                    // What failed has failed before; frames of a bound handle are answered for.
-                    match bench::send(device.as_ref(), frames(1, 40)) {
-                        Ok(outcomes) => assert_eq!(outcomes.len(), 40),
-                        Err(error) => assert!(matches!(error, Error::Refused(0xC000_009A)), "{error}"),
-                    }
-                }
+            // NDIS goes on without an optional filter whose attach failed.
+            let attached = !machine.adapters()[0].module_states().is_empty();
+            machine.spawn("client", move || {
+                // One allocation fails: whatever it broke, the next try succeeds.
+                let tries: Vec<_> = (0..2).map(|_| try_to_send()).collect();
+                assert!(
+                    !attached || tries.contains(&Some(vec![Outcome::Sent; 40])),
+                    "allocation {number}: {tries:?}"
+                );
             });
             machine.run_until_idle().unwrap_or_else(|bugcheck| panic!("allocation {number}: {bugcheck}"));
             machine.unload_driver().unwrap_or_else(|bugcheck| panic!("allocation {number}: {bugcheck}"));

@@ -115,6 +115,13 @@ impl Module {
             self.leave(pass);
             return Ok(());
         };
+        if request.longest() > slabs.layout.max_frame {
+            // The stack was restarted with a smaller MTU after the request was read. Only from here on, with a
+            // share of the gate, do the slots stay as they are.
+            self.fail_unread(irp, status::INVALID_BUFFER_SIZE);
+            self.leave(pass);
+            return Ok(());
+        }
         let cancel_id = self.next_cancel_id();
         let mut chain = Chain::new();
         let mut spans = request.spans();
@@ -126,7 +133,7 @@ impl Module {
             };
             // SAFETY: the span lies inside the locked pages, as the request's check has shown.
             let bytes = unsafe { data.add(offset) };
-            // SAFETY: as above; the length was checked against the layout's longest frame.
+            // SAFETY: as above; the longest frame was compared with these slabs' layout.
             unsafe { slabs.write(&slot, bytes.as_ptr(), length) };
             let request = *first.get_or_insert(slot.index());
             record.set_ticket(Ticket { request, frame, shard: pass.shard(), length });

@@ -31,6 +31,7 @@ pub enum Refusal {
 pub struct Send<'input> {
     lengths: &'input [[u8; 4]],
     bytes: u32,
+    longest: u32,
 }
 
 impl<'input> Send<'input> {
@@ -54,6 +55,7 @@ impl<'input> Send<'input> {
             return Err(Refusal::TrailingBytes);
         }
         let mut bytes = 0u32;
+        let mut longest = 0;
         for length in lengths {
             let length = u32::from_le_bytes(*length);
             if length < ETHERNET_HEADER {
@@ -63,8 +65,9 @@ impl<'input> Send<'input> {
                 return Err(Refusal::FrameTooLong);
             }
             bytes = bytes.checked_add(length).ok_or(Refusal::FrameTooLong)?;
+            longest = longest.max(length);
         }
-        let request = Self { lengths, bytes };
+        let request = Self { lengths, bytes, longest };
         if request.data_length() == data_length { Ok(request) } else { Err(Refusal::DataLength) }
     }
 
@@ -76,6 +79,12 @@ impl<'input> Send<'input> {
     /// Bytes of all frames.
     pub fn bytes(&self) -> u32 {
         self.bytes
+    }
+
+    /// Bytes of the longest frame: to be compared with the slots that it is written into, which may be others
+    /// than those of the adapter that the request was read for.
+    pub fn longest(&self) -> u32 {
+        self.longest
     }
 
     /// Bytes of the results, which is where the frames start in the data buffer.

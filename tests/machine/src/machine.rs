@@ -67,6 +67,14 @@ pub struct Machine {
     pub(crate) debug_output: RefCell<Vec<String>>,
     pub(crate) echo_debug_output: Cell<bool>,
     pub(crate) counts: Counts,
+    hold: RefCell<Option<Hold>>,
+}
+
+/// A thread that is held back when it calls a function.
+struct Hold {
+    thread: String,
+    function: String,
+    until: Box<dyn Fn() -> bool>,
 }
 
 /// What the machine counts of a driver's doings.
@@ -135,6 +143,7 @@ impl Machine {
             debug_output: RefCell::default(),
             echo_debug_output: Cell::new(false),
             counts: Counts::default(),
+            hold: RefCell::default(),
             configuration,
         });
         CURRENT.set(&raw const *machine);
@@ -257,6 +266,21 @@ impl Machine {
             idle = true;
         }
         Ok(!idle)
+    }
+
+    /// Holds a thread back when it next calls a function, until a condition holds: for a race that is known.
+    pub fn hold(&self, thread: &str, function: &str, until: impl Fn() -> bool + 'static) {
+        let (thread, function) = (thread.to_owned(), function.to_owned());
+        self.hold.replace(Some(Hold { thread, function, until: Box::new(until) }));
+    }
+
+    /// A thread is about to call a function.
+    pub(crate) fn may_hold(&self, function: &str) {
+        let matches = |hold: &Hold| hold.function == function && hold.thread == self.scheduler.thread_name();
+        let hold = self.hold.borrow_mut().take_if(|hold| matches(hold));
+        if let Some(hold) = hold {
+            self.scheduler.wait("its time", None, hold.until);
+        }
     }
 
     /// Starts a thread of a client or of the system.

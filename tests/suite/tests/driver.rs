@@ -594,3 +594,34 @@ fn the_checked_driver_and_the_shipped_one_pass_the_same_exploration() {
         assert!(summary.distinct >= 145);
     }
 }
+
+#[test]
+fn a_frame_that_was_checked_before_the_mtu_shrank_is_not_written_into_smaller_slots() {
+    let mut configuration = adapter_that(LATE);
+    configuration.adapters[0].mtu = 9000;
+    let bench = Bench::new(configuration);
+    let adapter = bench.machine.adapters()[0].clone();
+    let (ready, shrunk) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (is_ready, has_shrunk) = (ready.clone(), shrunk.clone());
+    let sender = bench.client(move || {
+        let device = bound();
+        is_ready.set(true);
+        bench::send(device.as_ref(), vec![frame(1, 1, 9018); 64])
+    });
+    bench.machine.run_until(|| ready.get()).unwrap();
+    // The request has been read and is about to enter the gate.
+    let until = shrunk.clone();
+    bench.machine.hold("client", "KeGetCurrentProcessorNumberEx", move || until.get());
+    bench.run(move || {
+        user::sleep(100);
+        adapter.mtu.set(1000);
+        adapter.restart();
+        let watched = adapter.clone();
+        user::wait_for("the restart", move || watched.is_settled());
+        has_shrunk.set(true);
+    });
+    let refused = sender.borrow_mut().take().expect("the sender hangs");
+    assert!(matches!(refused, Err(Error::Input(_))), "{refused:?}");
+    assert!(bench.machine.adapters()[0].wire().is_empty());
+    bench.finish();
+}

@@ -169,6 +169,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let before = machine.scheduler.enter_call(frame, function.name);
     machine.counts.calls.set(machine.counts.calls.get() + 1);
     machine.scheduler.point();
+    machine.may_hold(function.name);
     let call = Call { frame, function };
     check_irql(machine, &call);
     let result = catch_unwind(AssertUnwindSafe(|| (function.run)(machine, &call)));

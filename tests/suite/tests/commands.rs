@@ -1,9 +1,5 @@
 //! The command line against a machine behind a socket, as a person or a script uses both.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that finds nothing there has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -231,7 +231,6 @@ impl Machine {
         }
         self.ndis.check_unload(object);
         self.io.check_unload(object);
-        self.scheduler.check_unload(&image);
         self.pool.check_unload(&image);
         image.unload();
     }

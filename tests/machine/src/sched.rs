@@ -13,7 +13,6 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::bugcheck::code;
-use crate::image::Image;
 use crate::machine::current;
 use crate::memory;
 use crate::stack::{Arguments, CallFrame, KernelStack, call_on};
@@ -609,25 +608,6 @@ impl Scheduler {
                 stack: Vec::new(),
                 history: Vec::new(),
             }));
-        }
-    }
-
-    /// Looks for what still refers to an image that is being unloaded.
-    pub(crate) fn check_unload(&self, image: &Image) {
-        let machine = current();
-        machine.checked();
-        let queued = self
-            .processors
-            .borrow()
-            .iter()
-            .flat_map(|processor| processor.queue.iter().map(|dpc| dpc.object))
-            .find(|object| *object != 0 && machine.memory.block(*object).is_some());
-        if let Some(object) = queued {
-            machine.bugcheck(
-                code::TIMER_OR_DPC_INVALID,
-                [1, object, image.base, image.base + image.length],
-                "A DPC is queued while its driver is unloaded",
-            );
         }
     }
 

@@ -173,6 +173,10 @@ fn locks() {
         unsafe { KfRaiseIrql(5) };
         unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
     }
+    if case("lock-released-too-high") {
+        unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
+        unsafe { KeReleaseSpinLock(lock, 9) };
+    }
     if case("lock-on-return") {
         unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
         unsafe { KeLowerIrql(0) };
@@ -267,6 +271,19 @@ fn dma() {
         unsafe { KfRaiseIrql(DISPATCH) };
         free_common(adapter, 4096, logical, memory);
     }
+    if case("dma-overrun") {
+        let adapter = adapter();
+        let operations = unsafe { &*(*adapter).DmaOperations };
+        let memory =
+            unsafe { operations.AllocateCommonBuffer.unwrap_unchecked()(adapter, 5000, &mut logical, 1) };
+        unsafe { memory.cast::<u8>().add(5000).write_volatile(1) };
+        free_common(adapter, 5000, logical, memory);
+    }
+    if case("dma-no-adapter") {
+        let adapter = adapter();
+        let operations = unsafe { &*(*adapter).DmaOperations };
+        unsafe { operations.PutDmaAdapter.unwrap_unchecked()(MEMORY.load(SeqCst).cast()) };
+    }
     if case("dma-adapter-after-put") {
         let adapter = adapter();
         put(adapter);
@@ -280,6 +297,16 @@ fn deeper(depth: u64) -> u64 {
     if depth == 0 { frame[0] } else { deeper(depth - 1) + black_box(frame)[1] }
 }
 
+/// A DPC that returns at another level, or with a lock.
+unsafe extern "C" fn deferred(_dpc: *mut KDPC, lock: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    if case("dpc-irql") {
+        unsafe { KfRaiseIrql(5) };
+    }
+    if case("dpc-lock") {
+        unsafe { KeAcquireSpinLockAtDpcLevel(lock.cast()) };
+    }
+}
+
 unsafe extern "system" fn nothing(_: *mut c_void, _: *mut c_void, _: *mut c_void, _: *mut c_void) {}
 
 fn rest() {
@@ -288,6 +315,27 @@ fn rest() {
     }
     if case("null-read") {
         black_box(unsafe { black_box(core::ptr::without_provenance::<u8>(8)).read_volatile() });
+    }
+    if case("dpc-irql") || case("dpc-lock") {
+        // In memory that stays: the driver's own block.
+        let dpc = allocate(64 + 8).cast::<KDPC>();
+        let lock = unsafe { dpc.add(1) };
+        unsafe { KeInitializeDpc(dpc, Some(deferred), lock.cast()) };
+        unsafe { KeInsertQueueDpc(dpc, null_mut(), null_mut()) };
+    }
+    if case("mdl-left") || case("mdl-freed-twice") || case("mdl-mapped-unlocked") {
+        let mdl = unsafe { NdisAllocateMdl(MODULE.load(SeqCst), MEMORY.load(SeqCst), 16) };
+        if case("mdl-freed-twice") {
+            unsafe { NdisFreeMdl(mdl) };
+            unsafe { NdisFreeMdl(mdl) };
+        }
+        if case("mdl-mapped-unlocked") {
+            unsafe { MmMapLockedPagesSpecifyCache(mdl.cast(), 0, 1, null_mut(), 0, 16) };
+        }
+    }
+    if case("oid-completed-unasked") {
+        let mut request: NDIS_OID_REQUEST = unsafe { core::mem::zeroed() };
+        unsafe { NdisFOidRequestComplete(MODULE.load(SeqCst), &raw mut request, 0) };
     }
     if case("dpc-uninitialised") {
         let mut dpc = KDPC::default();

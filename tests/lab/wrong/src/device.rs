@@ -3,7 +3,9 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 use ndis_sys::*;
-use wdk_sys::ntddk::{IofCompleteRequest, KfRaiseIrql, MmMapLockedPagesSpecifyCache};
+use wdk_sys::ntddk::{
+    IofCompleteRequest, KeAcquireSpinLockRaiseToDpc, KeLowerIrql, KfRaiseIrql, MmMapLockedPagesSpecifyCache,
+};
 use wdk_sys::{DEVICE_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH};
 
 use crate::case;
@@ -100,6 +102,11 @@ unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTST
     } else if case("irp-irql") {
         complete(irp, 0, 0);
         unsafe { KfRaiseIrql(2) };
+    } else if case("irp-lock-on-return") {
+        let mut lock = 0;
+        unsafe { KeAcquireSpinLockRaiseToDpc(&raw mut lock) };
+        unsafe { KeLowerIrql(0) };
+        complete(irp, 0, 0);
     } else if case("cancel-lock-kept") {
         mark(irp);
         unsafe { (*irp).CancelRoutine = Some(keeps_the_lock) };

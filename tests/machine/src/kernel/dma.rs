@@ -163,7 +163,7 @@ fn allocate(machine: &Machine, call: &Call<'_>) -> u64 {
     if machine.pool_fails() {
         return 0;
     }
-    let address = machine.memory.allocate(u64::from(length).next_multiple_of(4096), Use::CommonBuffer);
+    let address = machine.memory.allocate(u64::from(length).max(4096), Use::CommonBuffer);
     let dma = &machine.dma;
     let logical = FIRST_LOGICAL + dma.next_logical.get();
     // A page stays free between buffers, in logical addresses too.

@@ -119,6 +119,10 @@ impl Machine {
 
 /// Runs the demonstration.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let capture = options.pcap.clone().unwrap_or_else(|| process::root().join("tests/captures/mixed.pcap"));
+    let frames = sluice_client::frames::from_file(&capture)?;
+    ensure!(!frames.is_empty(), "{} holds no frames", capture.display());
+    let times = FRAMES.div_ceil(frames.len());
     toolchain::complete()?;
     let narrate = |text: &str| {
         if !options.json {
@@ -129,10 +133,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let driver = options.driver.clone().map_or_else(|| build::driver(Flavor::Release), Ok)?;
     tools::build()?;
 
-    let capture = options.pcap.clone().unwrap_or_else(|| process::root().join("tests/captures/mixed.pcap"));
-    let frames = sluice_client::frames::from_file(&capture)?;
-    ensure!(!frames.is_empty(), "{} holds no frames", capture.display());
-    let times = FRAMES.div_ceil(frames.len());
     let folder = process::root().join("target/demo");
     std::fs::create_dir_all(&folder)?;
 

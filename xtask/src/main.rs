@@ -38,12 +38,14 @@ enum Verb {
         all: bool,
     },
     /// Runs a scenario under many schedules; --driver defaults to the shipped image.
+    #[command(disable_help_flag = true)]
     Explore {
         /// Options; see: cargo xtask explore --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
     /// The simulated machine's own command line.
+    #[command(disable_help_flag = true)]
     Machine {
         /// Options; see: cargo xtask machine --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

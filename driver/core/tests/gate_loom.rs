@@ -5,6 +5,8 @@
     clippy::indexing_slicing,
     reason = "a test that finds nothing there has failed"
 )]
+mod model;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 // What the check itself keeps is not part of the model: loom runs one thread at a time, so these see the order
@@ -12,46 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::Ordering;
+use model::LoomWord;
 use sluice_core::Word;
 use sluice_core::gate::{Close, Direction, Gate, Leave, Pass, Shard};
-
-/// Loom's atomic as the gate's word.
-#[derive(Debug)]
-struct LoomWord(AtomicU64);
-
-impl Word for LoomWord {
-    fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value))
-    }
-    fn load(&self, order: Ordering) -> u64 {
-        self.0.load(order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        self.0.store(value, order);
-    }
-    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_add(value, order)
-    }
-    fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_sub(value, order)
-    }
-    fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_or(value, order)
-    }
-    fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
-        self.0.fetch_and(value, order)
-    }
-    fn compare_exchange(
-        &self,
-        current: u64,
-        new: u64,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<u64, u64> {
-        self.0.compare_exchange(current, new, success, failure)
-    }
-}
 
 /// What the check needs of a gate, right or wrong.
 trait Keeper: Send + Sync + 'static {

@@ -195,24 +195,16 @@ fn send(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Dispositi
 }
 
 fn statistics(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHandle) -> Disposition {
-    if control.input_length == 0 {
-        return match handle.module() {
-            None => irp.complete(status::INVALID_DEVICE_STATE, 0),
-            Some(module) => {
-                let statistics = module.statistics(passive);
-                reply(irp, control, &statistics)
-            }
-        };
-    }
-    // SAFETY: IOCTL_STATISTICS is buffered.
-    match parse_bind(unsafe { irp.input(control.input_length) }) {
-        Err(refusal) => irp.complete(status::of_refusal(refusal), 0),
-        Ok(guid) => match MODULES.find(passive, &guid) {
-            None => irp.complete(status::NOT_FOUND, 0),
-            Some(module) => {
-                let statistics = module.statistics(passive);
-                reply(irp, control, &statistics)
-            }
-        },
+    let found = if control.input_length == 0 {
+        handle.module().map(|module| module.statistics(passive)).ok_or(status::INVALID_DEVICE_STATE)
+    } else {
+        // SAFETY: IOCTL_STATISTICS is buffered.
+        parse_bind(unsafe { irp.input(control.input_length) }).map_err(status::of_refusal).and_then(|guid| {
+            MODULES.find(passive, &guid).map(|module| module.statistics(passive)).ok_or(status::NOT_FOUND)
+        })
+    };
+    match found {
+        Ok(statistics) => reply(irp, control, &statistics),
+        Err(refused) => irp.complete(refused, 0),
     }
 }

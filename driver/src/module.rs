@@ -346,6 +346,8 @@ impl Module {
     /// The module's statistics.
     pub(crate) fn statistics(&self, passive: &mut Passive<'_>) -> Statistics {
         let counters = &self.counters;
+        let slabs = self.with_slabs(passive, |slabs| (slabs.map.slots(), slabs.kind));
+        let (slots, memory) = slabs.unwrap_or((0, 0));
         Statistics {
             frames_submitted: counters.frames_submitted.get(),
             frames_sent: counters.frames_sent.get(),
@@ -358,8 +360,8 @@ impl Module {
             pauses: counters.pauses.get(),
             pauses_pending: counters.pauses_pending.get(),
             passed_through: counters.passed_through.get(),
-            slots: self.with_slabs(passive, |slabs| slabs.map.slots()).unwrap_or(0),
-            memory: self.with_slabs(passive, |slabs| slabs.kind).unwrap_or(0),
+            slots,
+            memory,
             state: self.life.state() as u32,
             reserved: 0,
         }

@@ -142,7 +142,8 @@ pub(crate) fn prepare() -> Result<LinuxWdk> {
     headers(&home)?;
     libraries(&home)?;
     process::run(process::cargo().args(["fetch", "--quiet", "--locked"]))?;
-    let overrides = [patched_wdk_build(&home)?, empty_windows_future(&home)?];
+    let metadata = metadata()?;
+    let overrides = [patched_wdk_build(&home, &metadata)?, empty_windows_future(&home, &metadata)?];
     let config = home.join("config.toml");
     write_if_changed(&config, &configuration(&home, &overrides))?;
     Ok(LinuxWdk { config })
@@ -253,10 +254,14 @@ fn tools() -> Result<PathBuf> {
     }
 }
 
+/// What cargo knows of the workspace's dependencies.
+fn metadata() -> Result<serde_json::Value> {
+    let text = process::output(process::cargo().args(["metadata", "--format-version=1", "--locked"]))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// Folder of a dependency's sources.
-fn source_of(name: &str) -> Result<(PathBuf, String)> {
-    let metadata = process::output(process::cargo().args(["metadata", "--format-version=1", "--locked"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+fn source_of(metadata: &serde_json::Value, name: &str) -> Result<(PathBuf, String)> {
     let package = metadata
         .get("packages")
         .and_then(serde_json::Value::as_array)
@@ -280,8 +285,8 @@ fn copy_tree(from: &Path, to: &Path, edit: &dyn Fn(&Path, String) -> Result<Stri
     Ok(())
 }
 
-fn patched_wdk_build(home: &Path) -> Result<PathBuf> {
-    let (source, version) = source_of("wdk-build")?;
+fn patched_wdk_build(home: &Path, metadata: &serde_json::Value) -> Result<PathBuf> {
+    let (source, version) = source_of(metadata, "wdk-build")?;
     if version != WDK_BUILD_VERSION {
         bail!(
             "wdk-build is {version}, but the edits in xtask/src/linux_wdk.rs are for {WDK_BUILD_VERSION}: \
@@ -313,8 +318,8 @@ fn edited(file: &Path, text: &str) -> Result<String> {
 }
 
 /// `windows-future` does not build on other hosts, and nothing here calls it.
-fn empty_windows_future(home: &Path) -> Result<PathBuf> {
-    let (source, _) = source_of("windows-future")?;
+fn empty_windows_future(home: &Path, metadata: &serde_json::Value) -> Result<PathBuf> {
+    let (source, _) = source_of(metadata, "windows-future")?;
     let target = home.join("windows-future");
     write_if_changed(&target.join("Cargo.toml"), &fs::read_to_string(source.join("Cargo.toml"))?)?;
     write_if_changed(&target.join("src/lib.rs"), "#![no_std]\n")?;
@@ -328,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_edits_fit_the_pinned_release() {
-        let (source, version) = source_of("wdk-build").unwrap();
+        let (source, version) = source_of(&metadata().unwrap(), "wdk-build").unwrap();
         assert_eq!(version, WDK_BUILD_VERSION);
         for file in ["src/utils.rs", "src/cargo_make.rs"] {
             let text = fs::read_to_string(source.join(file)).unwrap();

@@ -256,15 +256,11 @@ impl Machine {
     /// Runs for at most `steps` steps; false if nothing can happen any more.
     pub fn run_steps(&self, steps: u32) -> Result<bool, Bugcheck> {
         let mut left = steps;
-        let mut idle = false;
         self.run_until(|| {
             left = left.saturating_sub(1);
             left == 0
         })?;
-        if left != 0 {
-            idle = true;
-        }
-        Ok(!idle)
+        Ok(left == 0)
     }
 
     /// Holds a thread back when it next calls a function, until a condition holds: for a race that is known.

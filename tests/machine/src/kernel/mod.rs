@@ -89,19 +89,17 @@ impl Call<'_> {
 
 /// A function of the table.
 macro_rules! function {
-    ($name:literal, $irql:ident, $run:expr) => {
-        function!($name, $irql, Contract, $run)
-    };
-    ($name:literal, $irql:ident, $breach:expr, $run:expr) => {{
-        #[allow(unused_imports, reason = "the breach is named by its variant")]
-        use $crate::kernel::Breach::*;
+    ($name:literal, $irql:ident, $breach:ident $(($($value:expr),+))?, $run:expr) => {
         $crate::kernel::Function {
             name: $name,
             irql: $crate::kernel::Irql::$irql,
-            breach: $breach,
+            breach: $crate::kernel::Breach::$breach $(($($value),+))?,
             run: $run,
         }
-    }};
+    };
+    ($name:literal, $irql:ident, $run:expr) => {
+        $crate::kernel::function!($name, $irql, Contract, $run)
+    };
 }
 pub(crate) use function;
 

@@ -4,50 +4,61 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Codes of Windows that the machine stops with (page "Bug Check Code Reference").
-#[expect(missing_docs, reason = "the names are Microsoft's")]
-pub mod code {
-    pub const IRQL_NOT_LESS_OR_EQUAL: u32 = 0x0A;
-    pub const SYSTEM_SERVICE_EXCEPTION: u32 = 0x3B;
-    pub const MULTIPLE_IRP_COMPLETE_REQUESTS: u32 = 0x44;
-    pub const PAGE_FAULT_IN_NONPAGED_AREA: u32 = 0x50;
-    pub const BUGCODE_NDIS_DRIVER: u32 = 0x7C;
-    pub const SYSTEM_THREAD_EXCEPTION_NOT_HANDLED: u32 = 0x7E;
-    pub const UNEXPECTED_KERNEL_MODE_TRAP: u32 = 0x7F;
-    pub const ATTEMPTED_SWITCH_FROM_DPC: u32 = 0xB8;
-    pub const BAD_POOL_CALLER: u32 = 0xC2;
-    pub const SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION: u32 = 0xC1;
-    pub const DRIVER_VERIFIER_DETECTED_VIOLATION: u32 = 0xC4;
-    pub const TIMER_OR_DPC_INVALID: u32 = 0xC7;
-    pub const DRIVER_VERIFIER_IOMANAGER_VIOLATION: u32 = 0xC9;
-    pub const DRIVER_IRQL_NOT_LESS_OR_EQUAL: u32 = 0xD1;
-    pub const DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL: u32 = 0xD5;
-    pub const DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION: u32 = 0xD6;
-    pub const DRIVER_VERIFIER_DMA_VIOLATION: u32 = 0xE6;
-    pub const ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY: u32 = 0xFC;
-    pub const DPC_WATCHDOG_VIOLATION: u32 = 0x133;
-    /// No code of Windows: a contract rule whose breach Windows does not stop for. The first argument is one
-    /// of [`super::contract`].
-    pub const SLUICE_CONTRACT_VIOLATION: u32 = 0x51C0_0000;
+macro_rules! codes {
+    ($($name:ident = $value:literal, $words:expr;)*) => {
+        /// Codes of Windows that the machine stops with (page "Bug Check Code Reference").
+        #[expect(missing_docs, reason = "the names are Microsoft's")]
+        pub mod code {
+            $(pub const $name: u32 = $value;)*
+        }
+        const NAMES: &[(u32, &str, [&str; 4])] = &[$(($value, stringify!($name), $words)),*];
+    };
 }
 
-/// Contract rules without a documented bugcheck: first argument of `SLUICE_CONTRACT_VIOLATION`.
-#[expect(missing_docs, reason = "the names say it, and the texts of the bugchecks say more")]
-pub mod contract {
-    pub const NBL_NOT_OWNED_AT_SEND: u64 = 1;
-    pub const NBL_NOT_OWNED_AT_COMPLETE: u64 = 2;
-    pub const NBL_FREED_WHILE_OUT: u64 = 3;
-    pub const SEND_WHILE_NOT_RUNNING: u64 = 4;
-    pub const PAUSED_WITH_NBLS_OUT: u64 = 5;
-    pub const PAUSE_COMPLETE_WITHOUT_PAUSE: u64 = 6;
-    pub const SOURCE_HANDLE: u64 = 8;
-    pub const MISSING_HANDLER: u64 = 9;
-    pub const IRQL: u64 = 10;
-    pub const INVALID_OBJECT: u64 = 12;
-    pub const NOT_DEREGISTERED: u64 = 13;
-    pub const LOCK_ACROSS_NDIS: u64 = 14;
-    pub const IRQL_ON_RETURN: u64 = 15;
-    pub const INTERNAL: u64 = 99;
+const FAULT: [&str; 4] =
+    ["address referenced", "operation: 0 read, 1 write, 8 execute", "address of the instruction", "reserved"];
+const SUBCODE: [&str; 4] = ["subcode: which rule", "as its page says", "as its page says", "as its page says"];
+
+codes! {
+    IRQL_NOT_LESS_OR_EQUAL = 0x0A,
+        ["address referenced", "IRQL", "operation: 0 read, 1 write, 8 execute", "address of the instruction"];
+    SYSTEM_SERVICE_EXCEPTION = 0x3B, ["exception code", "address of the instruction", "address referenced", "0"];
+    MULTIPLE_IRP_COMPLETE_REQUESTS = 0x44, ["the IRP", "0", "0", "0"];
+    PFN_LIST_CORRUPT = 0x4E, ["9A: locked pages are freed", "address of the pages", "locks", "0"];
+    PAGE_FAULT_IN_NONPAGED_AREA = 0x50,
+        ["address referenced", "operation: 0 read, 1 write, 8 execute", "address of the instruction", "kind of memory"];
+    BUGCODE_NDIS_DRIVER = 0x7C, SUBCODE;
+    SYSTEM_THREAD_EXCEPTION_NOT_HANDLED = 0x7E,
+        ["exception code", "address of the instruction", "address referenced", "0"];
+    UNEXPECTED_KERNEL_MODE_TRAP = 0x7F, ["8: double fault", "0", "0", "0"];
+    ATTEMPTED_SWITCH_FROM_DPC = 0xB8, ["thread that was to wait", "thread that was to run", "stack", "0"];
+    ATTEMPTED_WRITE_TO_READONLY_MEMORY = 0xBE, ["address", "page table entry", "address of the instruction", "0"];
+    SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION = 0xC1,
+        ["address of the block", "first wrong address", "bytes of the block", "23: around it, 24: behind it"];
+    BAD_POOL_CALLER = 0xC2, SUBCODE;
+    DRIVER_VERIFIER_DETECTED_VIOLATION = 0xC4, SUBCODE;
+    TIMER_OR_DPC_INVALID = 0xC7, ["0 timer, 1 DPC, 2 DPC routine, 4 APCs", "object", "start of the range", "its end"];
+    IRQL_UNEXPECTED_VALUE = 0xC8, ["current << 16 | expected << 8", "0", "0", "0"];
+    DRIVER_VERIFIER_IOMANAGER_VIOLATION = 0xC9, SUBCODE;
+    PNP_DETECTED_FATAL_ERROR = 0xCA, ["2: no physical device object", "the object", "0", "0"];
+    DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS = 0xCB, ["caller", "caller's caller", "MDL", "pages"];
+    PAGE_FAULT_IN_FREED_SPECIAL_POOL = 0xCC, FAULT;
+    PAGE_FAULT_BEYOND_END_OF_ALLOCATION = 0xCD, FAULT;
+    DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS = 0xCE,
+        ["address referenced, or object left", "operation", "address of the instruction", "0"];
+    DRIVER_IRQL_NOT_LESS_OR_EQUAL = 0xD1,
+        ["address referenced", "IRQL", "operation: 0 read, 1 write, 8 execute", "address of the instruction"];
+    DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL = 0xD5, FAULT;
+    DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION = 0xD6, FAULT;
+    WORKER_THREAD_RETURNED_AT_BAD_IRQL = 0xE1, ["worker routine", "IRQL", "work item", "work item"];
+    RESOURCE_NOT_OWNED = 0xE3, ["resource", "thread", "owners", "0"];
+    WORKER_INVALID = 0xE4, SUBCODE;
+    DRIVER_VERIFIER_DMA_VIOLATION = 0xE6, SUBCODE;
+    ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY = 0xFC, ["address", "page table entry", "0", "0"];
+    INVALID_MDL_RANGE = 0x12E, ["source MDL", "target MDL", "address", "bytes"];
+    DPC_WATCHDOG_VIOLATION = 0x133, ["0: one DPC, 1: at DISPATCH_LEVEL in all", "ticks or time", "limit", "0"];
+    KERNEL_SECURITY_CHECK_FAILURE = 0x139, ["kind of failure; 3: a list is corrupt", "0", "0", "0"];
+    SLUICE_CONTRACT_VIOLATION = 0x51C0_0000, ["which rule", "as it says", "as it says", "as it says"];
 }
 
 /// A stop of the machine.
@@ -59,6 +70,8 @@ pub struct Bugcheck {
     pub name: &'static str,
     /// Its arguments.
     pub arguments: [u64; 4],
+    /// The rule that was broken.
+    pub rule: &'static str,
     /// What happened, in words.
     pub text: String,
     /// Level of the processor.
@@ -67,52 +80,47 @@ pub struct Bugcheck {
     pub processor: usize,
     /// Which thread or DPC.
     pub thread: String,
+    /// Simulated microseconds since the start.
+    pub microseconds: u64,
+    /// Token of the schedule.
+    pub schedule: String,
     /// Stack of the simulated kernel, innermost call first.
     pub stack: Vec<String>,
-    /// Last events of the object at fault.
+    /// What the object at fault is, and its last events.
     pub history: Vec<String>,
 }
 
 impl Bugcheck {
     /// The name of a code.
     pub fn name_of(code: u32) -> &'static str {
-        match code {
-            code::IRQL_NOT_LESS_OR_EQUAL => "IRQL_NOT_LESS_OR_EQUAL",
-            code::SYSTEM_SERVICE_EXCEPTION => "SYSTEM_SERVICE_EXCEPTION",
-            code::MULTIPLE_IRP_COMPLETE_REQUESTS => "MULTIPLE_IRP_COMPLETE_REQUESTS",
-            code::PAGE_FAULT_IN_NONPAGED_AREA => "PAGE_FAULT_IN_NONPAGED_AREA",
-            code::BUGCODE_NDIS_DRIVER => "BUGCODE_NDIS_DRIVER",
-            code::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED => "SYSTEM_THREAD_EXCEPTION_NOT_HANDLED",
-            code::UNEXPECTED_KERNEL_MODE_TRAP => "UNEXPECTED_KERNEL_MODE_TRAP",
-            code::ATTEMPTED_SWITCH_FROM_DPC => "ATTEMPTED_SWITCH_FROM_DPC",
-            code::BAD_POOL_CALLER => "BAD_POOL_CALLER",
-            code::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION => "SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION",
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION => "DRIVER_VERIFIER_DETECTED_VIOLATION",
-            code::TIMER_OR_DPC_INVALID => "TIMER_OR_DPC_INVALID",
-            code::DRIVER_VERIFIER_IOMANAGER_VIOLATION => "DRIVER_VERIFIER_IOMANAGER_VIOLATION",
-            code::DRIVER_IRQL_NOT_LESS_OR_EQUAL => "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
-            code::DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL => "DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL",
-            code::DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION => "DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION",
-            code::DRIVER_VERIFIER_DMA_VIOLATION => "DRIVER_VERIFIER_DMA_VIOLATION",
-            code::ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY => "ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY",
-            code::DPC_WATCHDOG_VIOLATION => "DPC_WATCHDOG_VIOLATION",
-            code::SLUICE_CONTRACT_VIOLATION => "SLUICE_CONTRACT_VIOLATION",
-            _ => "BUGCHECK",
-        }
+        NAMES.iter().find(|(value, ..)| *value == code).map_or("BUGCHECK", |(_, name, _)| name)
+    }
+
+    fn words(&self) -> [&'static str; 4] {
+        NAMES.iter().find(|(value, ..)| *value == self.code).map_or([""; 4], |(_, _, words)| *words)
+    }
+
+    /// The first line of the stack that belongs to a driver.
+    pub fn driver_frame(&self) -> Option<&str> {
+        self.stack.iter().map(String::as_str).find(|frame| frame.contains('!') && !frame.starts_with("nt!"))
     }
 }
 
 impl fmt::Display for Bugcheck {
+    /// In the order of a debugger's `!analyze -v`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({:x})", self.name, self.code)?;
         writeln!(f, "{}", self.text)?;
         writeln!(f, "Arguments:")?;
-        for (index, argument) in self.arguments.iter().enumerate() {
-            writeln!(f, "Arg{}: {argument:016x}", index + 1)?;
+        for (index, (argument, words)) in self.arguments.iter().zip(self.words()).enumerate() {
+            writeln!(f, "Arg{}: {argument:016x}, {words}", index + 1)?;
         }
+        writeln!(f)?;
+        writeln!(f, "RULE:  {}", self.rule)?;
         writeln!(f, "CURRENT_IRQL:  {}", self.irql)?;
         writeln!(f, "PROCESSOR:  {}", self.processor)?;
         writeln!(f, "THREAD:  {}", self.thread)?;
+        writeln!(f, "TIME:  {} us", self.microseconds)?;
         if !self.history.is_empty() {
             writeln!(f, "OBJECT_HISTORY:")?;
             for event in &self.history {
@@ -123,6 +131,9 @@ impl fmt::Display for Bugcheck {
         for frame in &self.stack {
             writeln!(f, "    {frame}")?;
         }
-        Ok(())
+        if let Some(frame) = self.driver_frame() {
+            writeln!(f, "SYMBOL_NAME:  {frame}")?;
+        }
+        writeln!(f, "SCHEDULE:  {}", self.schedule)
     }
 }

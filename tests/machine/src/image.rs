@@ -1,22 +1,29 @@
 //! Loading driver images: sections at their protections, relocations, imports by name.
 #![expect(unsafe_code, reason = "maps executable memory")]
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
-use crate::memory::{PAGE, get, put, put_bytes};
+use crate::machine::current;
+use crate::memory::{PAGE, fill_bytes, get, put, put_bytes};
 use crate::stack;
 
-/// A section's place, and whether it is code.
+/// A section's place, protection, and whether it stays.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
     pub(crate) name: String,
     pub(crate) start: u64,
     pub(crate) length: u64,
+    pub(crate) protection: i32,
+    pageable: bool,
+    discardable: bool,
 }
 
 /// A loaded image.
@@ -34,28 +41,35 @@ pub(crate) struct Image {
     pub(crate) sections: Vec<Section>,
     pub(crate) preferred_base: u64,
     pub(crate) unloaded: Cell<bool>,
-    /// Executable memory with one entry for each import.
-    thunks: u64,
-    thunks_length: u64,
 }
 
 /// An export of the machine that images may import.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Export {
-    /// Number of a kernel function, run on the host's stack.
-    Function(u32),
-    /// Code that runs where it is called.
-    Direct(u64),
+    /// Where its code or its variable lies.
+    Address(u64),
 }
 
+/// Bytes of address space for each image.
+const ROOM: u64 = 32 << 20;
+
 impl Image {
-    /// Loads an image. `resolve` finds an export by module and name.
-    pub(crate) fn load(path: &Path, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<Self> {
-        let data = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::load_data(path, &data, resolve).with_context(|| format!("cannot load {}", path.display()))
+    /// Loads an image as the machine's n-th. `resolve` finds an export by module and name.
+    pub(crate) fn load(
+        path: &Path,
+        number: usize,
+        resolve: &dyn Fn(&str, &str) -> Option<Export>,
+    ) -> Result<Self> {
+        let data = read(path)?;
+        Self::load_data(path, number, &data, resolve).with_context(|| format!("cannot load {}", path.display()))
     }
 
-    fn load_data(path: &Path, data: &[u8], resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<Self> {
+    fn load_data(
+        path: &Path,
+        number: usize,
+        data: &[u8],
+        resolve: &dyn Fn(&str, &str) -> Option<Export>,
+    ) -> Result<Self> {
         let file = PeFile64::parse(data).context("not a 64-bit PE image")?;
         let machine = file.nt_headers().file_header().machine.get(LE);
         ensure!(machine == pe::IMAGE_FILE_MACHINE_AMD64, "the image is for another processor than x64");
@@ -65,7 +79,11 @@ impl Image {
             "the image is no driver: its subsystem is not native"
         );
         let length = u64::from(optional.size_of_image()).next_multiple_of(PAGE);
-        let base = map(length);
+        let area = current().memory.areas.images;
+        let base = area.base + number as u64 * ROOM;
+        ensure!(length <= ROOM && base + ROOM <= area.base + area.length, "no address space for the image");
+        protect(base, length, libc::PROT_READ | libc::PROT_WRITE);
+        fill_bytes(base, 0, length as usize);
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let mut image = Self {
             name,
@@ -76,8 +94,6 @@ impl Image {
             sections: Vec::new(),
             preferred_base: optional.image_base(),
             unloaded: Cell::new(false),
-            thunks: 0,
-            thunks_length: 0,
         };
         let headers = (optional.size_of_headers() as usize).min(data.len());
         put_bytes(base, data.get(..headers).unwrap_or_default());
@@ -88,11 +104,6 @@ impl Image {
             ensure!(start + room <= base + length, "a section lies outside the image");
             put_bytes(start, bytes);
             let name = String::from_utf8_lossy(section.raw_name()).trim_end_matches('\0').to_owned();
-            image.sections.push(Section { name, start, length: room });
-        }
-        image.relocate(&file)?;
-        image.bind(&file, resolve)?;
-        for (section, place) in file.section_table().iter().zip(&image.sections) {
             let flags = section.characteristics.get(LE).0;
             let mut protection = libc::PROT_READ;
             if flags & pe::IMAGE_SCN_MEM_WRITE.0 != 0 {
@@ -101,7 +112,23 @@ impl Image {
             if flags & pe::IMAGE_SCN_MEM_EXECUTE.0 != 0 {
                 protection |= libc::PROT_EXEC;
             }
-            protect(place.start, place.length.next_multiple_of(PAGE), protection);
+            image.sections.push(Section {
+                // Sections whose names start with PAGE can be paged out, and INIT goes after DriverEntry.
+                pageable: name.starts_with("PAGE"),
+                discardable: name == "INIT",
+                name,
+                start,
+                length: room,
+                protection,
+            });
+        }
+        image.relocate(&file)?;
+        image.bind(&file, resolve)?;
+        for section in &image.sections {
+            protect(section.start, section.length.next_multiple_of(PAGE), section.protection);
+            if section.pageable {
+                current().memory.add_pageable(section.start, section.length, section.protection);
+            }
         }
         protect(base, PAGE, libc::PROT_READ);
         Ok(image)
@@ -158,21 +185,24 @@ impl Image {
             }
         }
         ensure!(missing.is_empty(), "the machine has no {}", missing.join(", "));
-        self.thunks_length = (bound.len() as u64 * THUNK).next_multiple_of(PAGE).max(PAGE);
-        self.thunks = map(self.thunks_length);
-        let mut thunk = self.thunks;
-        for (place, export) in bound {
-            match export {
-                Export::Direct(address) => put(place, address),
-                Export::Function(number) => {
-                    put_bytes(thunk, &thunk_code(number));
-                    put(place, thunk);
-                    thunk += THUNK;
-                }
-            }
+        for (place, Export::Address(address)) in bound {
+            put(place, address);
         }
-        protect(self.thunks, self.thunks_length, libc::PROT_READ | libc::PROT_EXEC);
         Ok(())
+    }
+
+    /// `DriverEntry` has returned: its section goes.
+    pub(crate) fn discard_init(&self) {
+        for section in self.sections.iter().filter(|section| section.discardable) {
+            protect(section.start, section.length.next_multiple_of(PAGE), libc::PROT_NONE);
+        }
+    }
+
+    /// The section that an address lies in.
+    pub(crate) fn section_of(&self, address: u64) -> Option<&Section> {
+        self.sections.iter().find(|section| {
+            (section.start..section.start + section.length.next_multiple_of(PAGE)).contains(&address)
+        })
     }
 
     /// Whether an address lies in the image.
@@ -182,20 +212,46 @@ impl Image {
 
     /// Makes the image inaccessible: whoever calls into it now, faults.
     pub(crate) fn unload(&self) {
+        current().memory.remove_pageable(self.base, self.length);
         protect(self.base, self.length, libc::PROT_NONE);
         self.unloaded.set(true);
     }
 }
 
+impl Section {
+    /// Whether it was discarded after `DriverEntry`.
+    pub(crate) fn is_discardable(&self) -> bool {
+        self.discardable
+    }
+}
+
 impl Drop for Image {
     fn drop(&mut self) {
-        for (start, length) in [(self.base, self.length), (self.thunks, self.thunks_length)] {
-            if start != 0 {
-                // SAFETY: the mapping is this image's own.
-                unsafe { libc::munmap(start as *mut libc::c_void, length as usize) };
-            }
-        }
+        protect(self.base, self.length, libc::PROT_NONE);
     }
+}
+
+/// Files that were read lately, by path, with the time and length that they had: machines load the same drivers
+/// again and again.
+type Files = RefCell<HashMap<PathBuf, (SystemTime, u64, Rc<Vec<u8>>)>>;
+
+fn read(path: &Path) -> Result<Rc<Vec<u8>>> {
+    thread_local! {
+        static FILES: Files = RefCell::default();
+    }
+    let open = || format!("cannot read {}", path.display());
+    let about = std::fs::metadata(path).with_context(open)?;
+    let (time, length) = (about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.len());
+    FILES.with_borrow_mut(|files| {
+        if let Some((known_time, known_length, data)) = files.get(path)
+            && (*known_time, *known_length) == (time, length)
+        {
+            return Ok(data.clone());
+        }
+        let data = Rc::new(std::fs::read(path).with_context(open)?);
+        files.insert(path.to_path_buf(), (time, length, data.clone()));
+        Ok(data)
+    })
 }
 
 /// Bytes of one import's entry.
@@ -213,23 +269,22 @@ fn thunk_code(number: u32) -> [u8; THUNK as usize] {
     code
 }
 
-/// Entries for functions that drivers reach through pointers, one after the other.
-pub(crate) fn entries(numbers: impl Iterator<Item = u32>) -> u64 {
-    let page = map(PAGE);
-    for (index, number) in numbers.enumerate() {
-        put_bytes(page + index as u64 * THUNK, &thunk_code(number));
-    }
-    protect(page, PAGE, libc::PROT_READ | libc::PROT_EXEC);
-    page
-}
+/// Where entries of the system's functions lie, in every run.
+const ENTRIES: u64 = 0x0F00_0000_0000;
 
-fn map(length: u64) -> u64 {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+/// Entries of all functions, one after the other: where drivers' calls of them arrive.
+pub(crate) fn entries(count: u32) -> u64 {
+    let length = (u64::from(count) * THUNK).next_multiple_of(PAGE);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a fresh private mapping at an address of the kernel's choice.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), length as usize, protection, flags, -1, 0) };
-    assert!(base != libc::MAP_FAILED, "no memory for an image");
-    base as u64
+    // SAFETY: a fresh private mapping that replaces nothing.
+    let base = unsafe { libc::mmap(ENTRIES as *mut _, length as usize, protection, flags, -1, 0) };
+    assert!(base as u64 == ENTRIES, "the address space of the system's functions is in use");
+    for number in 0..count {
+        put_bytes(ENTRIES + u64::from(number) * THUNK, &thunk_code(number));
+    }
+    protect(ENTRIES, length, libc::PROT_READ | libc::PROT_EXEC);
+    ENTRIES
 }
 
 fn protect(start: u64, length: u64, protection: i32) {

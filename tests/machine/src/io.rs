@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use ndis_sys::MDL;
 
-use crate::bugcheck::code;
 use crate::kernel::objects::{self, irp, location};
 use crate::machine::{Machine, current};
 use crate::memory::{Use, bytes, get, put, put_bytes, set};
-use crate::sched::DISPATCH;
+use crate::rule::{self, Rule};
+use crate::sched::{DISPATCH, LockKind};
 
 /// `STATUS_PENDING`.
 const PENDING: i32 = 0x103;
@@ -34,9 +34,12 @@ const NEITHER: u32 = 3;
 struct Device {
     object: u64,
     driver: u64,
-    symbolic: String,
+    name: String,
+    /// Links to it.
+    symbolic: Vec<String>,
     sddl: String,
-    dispatch: [u64; 28],
+    /// Its own routines; a device that a driver made has those of its driver.
+    dispatch: Option<[u64; 28]>,
     removed: bool,
 }
 
@@ -63,6 +66,7 @@ struct Request {
     system_buffer: u64,
     mdl: u64,
     pages: u64,
+    mdl_bytes: u64,
     data_length: usize,
     output_length: usize,
     buffered: bool,
@@ -77,26 +81,81 @@ pub(crate) struct IoManager {
     files: RefCell<BTreeMap<u64, File>>,
     requests: RefCell<BTreeMap<u64, Request>>,
     cancel_lock: Cell<u64>,
+    /// When requests were cancelled that have not completed.
+    cancelled: RefCell<BTreeMap<u64, u64>>,
 }
 
+/// A cancelled request has this long to complete, in 100 ns (0xC4/135).
+const CANCEL_LIMIT: u64 = 60 * 10_000_000;
+
 impl IoManager {
-    /// Makes a device with a symbolic link.
+    /// Makes a device with a symbolic link and routines of its own.
     pub(crate) fn add_device(&self, driver: u64, symbolic: String, sddl: String, dispatch: [u64; 28]) -> u64 {
-        let object = objects::device_object(driver);
-        self.devices.borrow_mut().push(Device { object, driver, symbolic, sddl, dispatch, removed: false });
+        let object = objects::device_object(driver, 0);
+        let (name, symbolic, dispatch) = (String::new(), vec![symbolic], Some(dispatch));
+        self.devices.borrow_mut().push(Device { object, driver, name, symbolic, sddl, dispatch, removed: false });
         object
     }
 
-    /// Removes a device and its symbolic link.
-    pub(crate) fn remove_device(&self, object: u64) {
-        if let Some(device) = self.devices.borrow_mut().iter_mut().find(|device| device.object == object) {
-            device.removed = true;
+    /// Makes a device that its driver's routines serve.
+    pub(crate) fn add_named_device(&self, object: u64, driver: u64, name: String, sddl: String) {
+        let (symbolic, dispatch) = (Vec::new(), None);
+        self.devices.borrow_mut().push(Device { object, driver, name, symbolic, sddl, dispatch, removed: false });
+    }
+
+    /// Whether there is a device of a name.
+    pub(crate) fn has_device(&self, name: &str) -> bool {
+        self.devices.borrow().iter().any(|device| !device.removed && device.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Makes a symbolic link to a device; false if there is one of the name.
+    pub(crate) fn link(&self, link: &str, target: &str) -> bool {
+        let mut devices = self.devices.borrow_mut();
+        let taken = |device: &Device| !device.removed && device.symbolic.iter().any(|one| one == link);
+        if devices.iter().any(taken) {
+            return false;
+        }
+        let found = devices.iter_mut().find(|device| !device.removed && device.name.eq_ignore_ascii_case(target));
+        // A link may be made to what is not there; nobody can open it.
+        if let Some(device) = found {
+            device.symbolic.push(link.to_owned());
+        }
+        true
+    }
+
+    /// Removes a symbolic link; false if there is none.
+    pub(crate) fn unlink(&self, link: &str) -> bool {
+        self.devices.borrow_mut().iter_mut().any(|device| {
+            let before = device.symbolic.len();
+            device.symbolic.retain(|one| one != link);
+            device.symbolic.len() != before
+        })
+    }
+
+    /// Removes a device and its symbolic links; false if it is gone, or none.
+    pub(crate) fn remove_device(&self, object: u64) -> bool {
+        let mut devices = self.devices.borrow_mut();
+        let found = devices.iter_mut().find(|device| device.object == object && !device.removed);
+        found.map(|device| device.removed = true).is_some()
+    }
+
+    /// The routine that serves a major function of a device; 0 if there is none.
+    pub(crate) fn routine(&self, object: u64, major: u8) -> u64 {
+        let devices = self.devices.borrow();
+        let Some(device) = devices.iter().find(|device| device.object == object) else { return 0 };
+        match &device.dispatch {
+            Some(dispatch) => dispatch.get(usize::from(major)).copied().unwrap_or(0),
+            None => objects::major_function(device.driver, major),
         }
     }
 
-    /// Files that are open, or still have requests.
-    pub(crate) fn open_files(&self) -> usize {
-        self.files.borrow().len()
+    /// Files of a driver's devices that are open, or still have requests.
+    pub(crate) fn open_files(&self, driver: u64) -> usize {
+        let devices = self.devices.borrow();
+        let of_driver = |file: &&File| {
+            devices.iter().any(|device| device.object == file.device && device.driver == driver)
+        };
+        self.files.borrow().values().filter(of_driver).count()
     }
 
     /// Looks for what a driver that is being unloaded has left.
@@ -110,7 +169,8 @@ impl IoManager {
             .find(|device| device.driver == driver && !device.removed)
             .map(|device| device.object);
         if let Some(object) = left {
-            machine.bugcheck(0xCE, [object, 0, 0, 0], "A driver is unloaded while its device is there");
+            let text = "A driver is unloaded while its device is there";
+            machine.stop_about(&rule::UNLOADED_PENDING, [object, 0, 0, 0], text, object);
         }
     }
 
@@ -120,9 +180,11 @@ impl IoManager {
         let (device, sddl) = {
             let devices = self.devices.borrow();
             let named = |device: &&Device| {
-                let symbolic =
-                    device.symbolic.trim_start_matches("\\DosDevices\\").trim_start_matches("\\??\\");
-                !device.removed && symbolic.eq_ignore_ascii_case(link)
+                let matches = |symbolic: &String| {
+                    let name = symbolic.trim_start_matches("\\DosDevices\\").trim_start_matches("\\??\\");
+                    name.eq_ignore_ascii_case(link)
+                };
+                !device.removed && device.symbolic.iter().any(matches)
             };
             let device = devices.iter().find(named).ok_or(NAME_NOT_FOUND)?;
             (device.object, device.sddl.clone())
@@ -177,11 +239,13 @@ impl IoManager {
         control_code: u32,
         input: &[u8],
         data: Vec<u8>,
-    ) -> Rc<RefCell<Option<Completion>>> {
-        self.submit(machine, file, MAJOR_DEVICE_CONTROL, control_code, input, data)
+    ) -> (Rc<RefCell<Option<Completion>>>, u64) {
+        let pages = Rc::new(Cell::new(0));
+        let done = self.submit_with(machine, file, MAJOR_DEVICE_CONTROL, control_code, input, data, &pages);
+        (done, pages.get())
     }
 
-    /// Builds an IRP, hands it to the driver, and checks what its dispatch routine did.
+    /// As [`IoManager::submit_with`], for requests that have no memory of a program.
     fn submit(
         &self,
         machine: &Machine,
@@ -190,6 +254,22 @@ impl IoManager {
         control_code: u32,
         input: &[u8],
         data: Vec<u8>,
+    ) -> Rc<RefCell<Option<Completion>>> {
+        self.submit_with(machine, file, major, control_code, input, data, &Rc::new(Cell::new(0)))
+    }
+
+    /// Builds an IRP, hands it to the driver, and checks what its dispatch routine did. The program's memory, if
+    /// it has any, is told before the driver sees the request.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
+    fn submit_with(
+        &self,
+        machine: &Machine,
+        file: u64,
+        major: u8,
+        control_code: u32,
+        input: &[u8],
+        data: Vec<u8>,
+        told: &Rc<Cell<u64>>,
     ) -> Rc<RefCell<Option<Completion>>> {
         let method = control_code & METHOD;
         let buffered = method == BUFFERED;
@@ -200,21 +280,21 @@ impl IoManager {
             length => machine.memory.allocate(length as u64, Use::System("system buffer of an IRP")),
         };
         put_bytes(system_buffer, input);
-        let (mdl, pages) =
-            if data_length == 0 || method == NEITHER { (0, 0) } else { locked(machine, &data) };
+        let pages = if data_length == 0 { 0 } else { user_pages(machine, &data) };
+        told.set(pages);
+        let (mdl, mdl_bytes) =
+            if pages == 0 || method == NEITHER { (0, 0) } else { locked(machine, pages, data_length as u32) };
         let request = machine.memory.allocate(irp::SIZE + location::SIZE, Use::System("IRP"));
-        let (device, handler) = {
+        let device = {
             let mut files = self.files.borrow_mut();
             let state =
                 files.get_mut(&file).unwrap_or_else(|| panic!("a request for a file that is not open"));
             if !matches!(major, MAJOR_CLOSE) {
                 state.outstanding += 1;
             }
-            let device = state.device;
-            let devices = self.devices.borrow();
-            let found = devices.iter().find(|entry| entry.object == device);
-            (device, found.and_then(|entry| entry.dispatch.get(usize::from(major)).copied()).unwrap_or(0))
+            state.device
         };
+        let handler = self.routine(device, major);
         let stack = request + irp::SIZE;
         put::<u16>(request, 6);
         put::<u16>(request + 2, (irp::SIZE + location::SIZE) as u16);
@@ -229,6 +309,12 @@ impl IoManager {
         put::<u32>(stack + location::CODE, control_code);
         put::<u64>(stack + location::DEVICE, device);
         put::<u64>(stack + location::FILE, file);
+        if method == NEITHER {
+            put::<u64>(request + irp::USER_BUFFER, pages);
+        }
+        machine.log.forget(request);
+        machine.log.kind(request, "IRP");
+        machine.event(request, "sent to the driver");
         let done = Rc::new(RefCell::new(None));
         let state = Request {
             file,
@@ -236,6 +322,7 @@ impl IoManager {
             system_buffer,
             mdl,
             pages,
+            mdl_bytes,
             data_length,
             output_length,
             buffered,
@@ -266,48 +353,47 @@ impl IoManager {
         let before = machine.scheduler.irql();
         let this = machine.scheduler.this();
         let outer = this.in_service.replace(true);
+        let apcs = (this.critical.get(), this.guarded.get());
         let status = machine.call(handler, &[device, request]) as i32;
         this.in_service.set(outer);
         let after = machine.scheduler.irql();
         machine.checked();
-        let violation = |subcode: u64, text: &str| {
-            machine.bugcheck(
-                code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
-                [subcode, handler, request, status as u64],
-                text,
-            )
+        let violation = |rule: &Rule, text: &str| {
+            let arguments = [rule.first.unwrap_or(0), handler, request, status as u64];
+            machine.stop_about(rule, arguments, text, request);
         };
         if before != after {
-            machine.bugcheck(
-                code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
-                [0x05, device, u64::from(before), u64::from(after)],
-                "A dispatch routine returned at another IRQL",
-            );
+            let arguments = [device, u64::from(before), u64::from(after)];
+            machine.stop(&rule::IRP_IRQL, arguments, "A dispatch routine returned at another IRQL");
         }
-        if let Some(lock) = machine.scheduler.locks_held().first() {
-            machine.bugcheck(
-                code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-                [0x40009, *lock, 0, 0],
-                "A dispatch routine returned holding a spin lock (rule SpinLock)",
-            );
+        if let Some(lock) = this.spin_lock() {
+            machine.stop(&rule::SPIN_LOCK, [lock, 0, 0], "A dispatch routine returned holding a spin lock");
+        }
+        if apcs != (this.critical.get(), this.guarded.get()) {
+            let arguments = [handler, this.critical.get() as u64, apcs.0 as u64];
+            machine.stop(&rule::IRP_APCS, arguments, "A dispatch routine changed the APC disable count");
+        }
+        // Statuses of severity 0 to 3 with no customer or reserved bits set are legal; -1 is not.
+        if status == -1 || status as u32 & 0x1000_0000 != 0 {
+            violation(&rule::IRP_ILLEGAL_STATUS, "A dispatch routine returned an illegal status");
         }
         // A request that is still there says whether it was marked pending; a completed one has said so then.
         let here = self.requests.borrow().contains_key(&request);
         let marked = here && get::<u8>(request + irp::SIZE + location::CONTROL) & PENDING_RETURNED != 0;
         match (status, here) {
             (PENDING, true) if !marked => {
-                violation(0x23D, "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending");
+                violation(&rule::IRP_UNMARKED, "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending");
             }
             (PENDING, _) => {}
             (_, true) if marked => {
-                violation(0x23E, "A dispatch routine marked a request pending and returned another status");
+                violation(&rule::IRP_MARKED, "A dispatch routine marked a request pending and returned another status");
             }
-            (_, true) => violation(0x226, "A dispatch routine neither completed nor pended its request"),
+            (_, true) => violation(&rule::IRP_NEITHER, "A dispatch routine neither completed nor pended its request"),
             (_, false) => {
                 let completed = done.borrow().as_ref().map_or(status, |completion| completion.status);
                 if completed != status {
                     violation(
-                        0x224,
+                        &rule::IRP_OTHER_STATUS,
                         "A dispatch routine returned another status than it completed its request with",
                     );
                 }
@@ -332,42 +418,52 @@ impl IoManager {
     pub(crate) fn complete(&self, machine: &Machine, request: u64) {
         machine.checked();
         let Some(state) = self.requests.borrow_mut().remove(&request) else {
-            machine.bugcheck(
-                code::MULTIPLE_IRP_COMPLETE_REQUESTS,
-                [request, 0, 0, 0],
-                "A request is completed that was completed already, or that is none",
-            )
+            let text = "A request is completed that was completed already, or that is none";
+            machine.stop_about(&rule::IRP_TWICE, [request, 0, 0, 0], text, request);
+            return;
         };
+        machine.event(request, "completed");
+        let late = self.cancelled.borrow_mut().remove(&request);
+        if late.is_some_and(|since| machine.scheduler.now() - since > CANCEL_LIMIT) {
+            let text = "A cancelled request was not completed within a minute";
+            machine.stop(&rule::IRP_NOT_CANCELLED, [request, CANCEL_LIMIT / 10_000, 0], text);
+        }
         let status: i32 = get(request + irp::STATUS);
         let information: u64 = get(request + irp::INFORMATION);
-        let violation = |subcode: u64, argument: u64, text: &str| {
-            machine.bugcheck(code::DRIVER_VERIFIER_IOMANAGER_VIOLATION, [subcode, argument, request, 0], text)
+        let violation = |rule: &Rule, argument: u64, text: &str| {
+            machine.stop_about(rule, [rule.first.unwrap_or(0), argument, request, 0], text, request);
         };
         if status == PENDING || status == -1 {
-            violation(0x06, status as u64, "A request is completed with STATUS_PENDING or -1");
+            violation(&rule::IRP_STATUS, status as u64, "A request is completed with STATUS_PENDING or -1");
         }
         if get::<u64>(request + irp::CANCEL_ROUTINE) != 0 {
             violation(
-                0x07,
+                &rule::IRP_CANCEL_LEFT,
                 get(request + irp::CANCEL_ROUTINE),
                 "A request is completed while its cancel routine is set",
             );
         }
         if state.major == MAJOR_DEVICE_CONTROL && information > state.output_length as u64 && status >= 0 {
-            violation(0x312, information, "IoStatus.Information is beyond the output buffer");
+            violation(&rule::IRP_INFORMATION, information, "IoStatus.Information is beyond the output buffer");
         }
+        let information = information.min(state.output_length as u64);
         let output = match (state.buffered, status >= 0) {
             (true, true) => bytes(state.system_buffer, information as usize),
             (true, false) => Vec::new(),
-            (false, _) => bytes(state.pages, state.data_length),
+            (false, _) if state.pages == 0 => Vec::new(),
+            (false, _) => {
+                machine.memory.open_user(state.pages, true);
+                bytes(state.pages, state.data_length)
+            }
         };
-        for block in [state.system_buffer, state.mdl, request] {
+        if state.mdl != 0 {
+            crate::kernel::mdl::unmap_if_mapped(machine, state.mdl);
+            machine.memory.free_small(state.mdl, state.mdl_bytes);
+        }
+        for block in [state.system_buffer, request, state.pages] {
             if block != 0 {
                 free_system(machine, block);
             }
-        }
-        if state.pages != 0 {
-            free_system(machine, state.pages);
         }
         state.done.replace(Some(Completion { status, information, output }));
         if state.major != MAJOR_CLOSE {
@@ -385,13 +481,13 @@ impl IoManager {
         if self.cancel_lock.get() == 0 {
             self.cancel_lock.set(machine.memory.allocate(8, Use::System("cancel spin lock")));
         }
-        machine.scheduler.acquire_lock(self.cancel_lock.get());
+        machine.scheduler.acquire_lock(self.cancel_lock.get(), LockKind::Spin);
         old
     }
 
     /// `IoReleaseCancelSpinLock`.
     pub(crate) fn release_cancel_lock(&self, machine: &Machine, old: u8) {
-        machine.scheduler.release_lock(self.cancel_lock.get());
+        machine.scheduler.release_lock(self.cancel_lock.get(), LockKind::Spin);
         machine.scheduler.set_irql(old);
     }
 
@@ -424,6 +520,9 @@ impl IoManager {
                 continue;
             }
             put::<u8>(request + irp::CANCEL, 1);
+            machine.event(request, "cancelled");
+            self.cancelled.borrow_mut().insert(request, machine.scheduler.now());
+            machine.scheduler.after(CANCEL_LIMIT + 1, move || current().io.check_cancelled(request));
             let routine: u64 = get(request + irp::CANCEL_ROUTINE);
             put::<u64>(request + irp::CANCEL_ROUTINE, 0);
             if routine == 0 {
@@ -440,40 +539,44 @@ impl IoManager {
             machine.checked();
             let after = machine.scheduler.irql();
             if after != old {
-                machine.bugcheck(
-                    code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
-                    [0x1B, u64::from(old), u64::from(after), routine],
-                    "A cancel routine returned at another IRQL: the cancel spin lock was not released",
-                );
+                let arguments = [u64::from(old), u64::from(after), routine];
+                let text = "A cancel routine returned at another IRQL: the cancel spin lock was not released";
+                machine.stop(&rule::IRP_CANCEL_LOCK, arguments, text);
             }
+        }
+    }
+
+    /// A minute has passed since a request was cancelled.
+    fn check_cancelled(&self, request: u64) {
+        let since = self.cancelled.borrow().get(&request).copied();
+        let machine = current();
+        if since.is_some_and(|since| machine.scheduler.now() - since > CANCEL_LIMIT) {
+            let text = "A cancelled request was not completed within a minute".to_owned();
+            let arguments = [request, CANCEL_LIMIT / 10_000, 0];
+            machine.stop_outside(&rule::IRP_NOT_CANCELLED, arguments, text, 0, "I/O manager".to_owned());
         }
     }
 }
 
 fn free_system(machine: &Machine, block: u64) {
+    let length = machine.memory.block(block).map_or(0, |block| block.length);
     if let Some(wrong) = machine.memory.free(block) {
-        machine.bugcheck(
-            code::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION,
-            [block, wrong, 0, 0x24],
-            "Something was written around a buffer of a request",
-        );
+        crate::kernel::pool::written_around(machine, block, wrong, length);
     }
 }
 
-/// A client's buffer as locked pages, with its MDL.
-fn locked(machine: &Machine, data: &[u8]) -> (u64, u64) {
-    let pages = machine.memory.allocate(data.len() as u64, Use::LockedPages);
+/// Pages of a program with its data.
+fn user_pages(machine: &Machine, data: &[u8]) -> u64 {
+    let pages = machine.memory.allocate(data.len() as u64, Use::User);
     put_bytes(pages, data);
-    let mdl = machine.memory.allocate(
-        size_of::<MDL>() as u64 + 8 * (data.len() as u64).div_ceil(4096).max(2),
-        Use::System("MDL"),
-    );
-    set!(mdl, MDL, Size, size_of::<MDL>() as i16);
+    pages
+}
+
+/// An MDL over a program's pages, which are locked: its address and bytes.
+fn locked(machine: &Machine, pages: u64, length: u32) -> (u64, u64) {
+    let mdl = crate::kernel::mdl::describe(machine, pages, length);
     set!(mdl, MDL, MdlFlags, 2i16);
-    set!(mdl, MDL, StartVa, pages & !0xFFF);
-    set!(mdl, MDL, ByteOffset, (pages & 0xFFF) as u32);
-    set!(mdl, MDL, ByteCount, data.len() as u32);
-    (mdl, pages)
+    (mdl, crate::kernel::mdl::bytes_for(pages, length))
 }
 
 /// Whether a security descriptor grants anything to callers who are no administrators.

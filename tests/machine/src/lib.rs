@@ -7,18 +7,26 @@
 #![expect(clippy::indexing_slicing, reason = "the machine's own tables; a wrong index stops a test")]
 
 pub mod bugcheck;
+mod emulate;
 mod fault;
 mod image;
 mod io;
 mod kernel;
+mod log;
 mod machine;
 mod memory;
 pub mod ndis;
+mod processor;
+mod region;
 mod report;
+pub mod rule;
 mod sched;
 pub mod server;
 mod stack;
 pub mod user;
+pub mod verifier;
 
 pub use kernel::exports;
-pub use machine::{Configuration, Counts, LoadError, Machine};
+pub use machine::{Configuration, Counts, LoadError, LowResources, Machine};
+pub use sched::{Decision, Schedule, Strategy};
+pub use verifier::Verifier;

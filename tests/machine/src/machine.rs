@@ -1,38 +1,56 @@
 //! The simulated computer: what it consists of, and its life.
 #![expect(unsafe_code, reason = "code on coroutine stacks reaches its machine through the host thread")]
 use std::cell::{Cell, RefCell};
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Result, bail};
 
 use crate::bugcheck::Bugcheck;
 use crate::image::Image;
 use crate::io::IoManager;
-use crate::kernel;
+use crate::kernel::Kernel;
 use crate::kernel::dma::Dma;
 use crate::kernel::pool::Pool;
+use crate::log::{Log, What};
 use crate::memory::{self, Memory, Use};
 use crate::ndis::Ndis;
-use crate::sched::Scheduler;
-use crate::{fault, ndis};
+use crate::processor::ProcessorBlock;
+use crate::rule::{self, Rule};
+use crate::sched::{Decision, Schedule, Scheduler};
+use crate::verifier::Verifier;
+use crate::{fault, kernel, ndis};
+
+/// Which allocations of drivers fail: pool, lists, MDLs, mappings, locked pages, timers, work items, IRPs, clones of
+/// requests, common buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LowResources {
+    /// None.
+    #[default]
+    Off,
+    /// The n-th, counted from 1.
+    Nth(u64),
+    /// This many of a hundred, by the seed.
+    Percent(u8),
+}
 
 /// How a machine is built.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     /// Processors.
     pub processors: usize,
-    /// Seed of every choice that the machine makes.
-    pub seed: u64,
+    /// What chooses everything that the machine leaves open.
+    pub schedule: Schedule,
+    /// Whether every event is recorded, for traces and timelines, and every decision of the schedule.
+    pub record: bool,
+    /// Whether processors are host threads. Then the schedule is not the machine's to choose.
+    pub parallel: bool,
     /// `NdisGetVersion`: `(6 << 16) | minor`.
     pub ndis_version: u32,
-    /// Whether contract rules without a documented bugcheck stop the machine. Off, the machine goes on as
-    /// Windows would, until something breaks.
-    pub contract_rules: bool,
-    /// Whether NDIS tracks lists and stops for those that are out at detach, as newer versions of Windows do.
-    pub list_tracking: bool,
-    /// The n-th pool allocation of a driver fails, counted from 1.
-    pub fail_allocation: Option<u64>,
+    /// What is checked.
+    pub verifier: Verifier,
+    /// Which allocations fail.
+    pub low_resources: LowResources,
     /// Adapters.
     pub adapters: Vec<ndis::adapter::Settings>,
 }
@@ -41,11 +59,12 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             processors: 2,
-            seed: 1,
+            schedule: Schedule::default(),
+            record: false,
+            parallel: false,
             ndis_version: 6 << 16 | 89,
-            contract_rules: true,
-            list_tracking: true,
-            fail_allocation: None,
+            verifier: Verifier::default(),
+            low_resources: LowResources::Off,
             adapters: vec![ndis::adapter::Settings::default(), ndis::adapter::Settings::default()],
         }
     }
@@ -54,13 +73,15 @@ impl Default for Configuration {
 /// A simulated computer. It runs on the host thread that made it.
 pub struct Machine {
     pub(crate) configuration: Configuration,
+    pub(crate) verifier: Verifier,
     pub(crate) memory: Memory,
     pub(crate) scheduler: Scheduler,
+    pub(crate) processor_block: ProcessorBlock,
+    pub(crate) log: Log,
     pub(crate) pool: Pool,
+    pub(crate) kernel: Kernel,
     pub(crate) io: IoManager,
     pub(crate) dma: Dma,
-    /// Entries of the DMA operations' table.
-    pub(crate) hidden_entries: u64,
     pub(crate) ndis: Ndis,
     pub(crate) drivers: RefCell<Vec<Driver>>,
     pub(crate) stopped: RefCell<Option<Bugcheck>>,
@@ -93,20 +114,15 @@ pub struct Counts {
 /// A loaded driver.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    pub(crate) image: std::rc::Rc<Image>,
+    pub(crate) image: Rc<Image>,
     /// Its `DRIVER_OBJECT`.
     pub(crate) object: u64,
+    pub(crate) service: String,
     pub(crate) unloaded: bool,
 }
 
 thread_local! {
     static CURRENT: Cell<*const Machine> = const { Cell::new(std::ptr::null()) };
-}
-
-/// Entries of the DMA operations, made once: they are the same for every machine.
-fn hidden_entries() -> u64 {
-    static ENTRIES: OnceLock<u64> = OnceLock::new();
-    *ENTRIES.get_or_init(|| crate::image::entries(kernel::hidden_numbers()))
 }
 
 /// The machine that this host thread runs.
@@ -130,13 +146,18 @@ impl Machine {
             bail!("this thread runs a machine already");
         }
         fault::install();
+        let verifier = configuration.verifier.clone();
+        let Configuration { processors, schedule, record, parallel, .. } = &configuration;
+        let memory = Memory::new(verifier.special_pool);
         let machine = Box::new(Self {
-            memory: Memory::new(),
-            scheduler: Scheduler::new(configuration.processors, configuration.seed),
+            processor_block: ProcessorBlock::new(&memory, *processors, *parallel),
+            memory,
+            scheduler: Scheduler::new(*processors, schedule, *record, *parallel),
+            log: Log::new(*record),
             pool: Pool::default(),
+            kernel: Kernel::default(),
             io: IoManager::default(),
             dma: Dma::default(),
-            hidden_entries: hidden_entries(),
             ndis: Ndis::default(),
             drivers: RefCell::default(),
             stopped: RefCell::default(),
@@ -144,13 +165,28 @@ impl Machine {
             echo_debug_output: Cell::new(false),
             counts: Counts::default(),
             hold: RefCell::default(),
+            verifier,
             configuration,
         });
-        CURRENT.set(&raw const *machine);
+        machine.enter_host_thread();
         for settings in &machine.configuration.adapters {
             machine.ndis.add_adapter(settings.clone())?;
         }
         Ok(machine)
+    }
+
+    /// This host thread runs the machine, or one of its processors, from now on.
+    pub(crate) fn enter_host_thread(&self) {
+        CURRENT.set(std::ptr::from_ref(self));
+        fault::install();
+        self.processor_block.enter(self.scheduler.processor());
+    }
+
+    /// This host thread has nothing to do with the machine any more.
+    #[expect(clippy::unused_self, reason = "the counterpart of entering")]
+    pub(crate) fn leave_host_thread(&self) {
+        ProcessorBlock::leave();
+        CURRENT.set(std::ptr::null());
     }
 
     /// What the machine was built with.
@@ -181,24 +217,37 @@ impl Machine {
 
     /// Loads a driver as the service of a name, which its registry path ends with.
     pub fn load_driver_as(&self, path: &Path, service: &str) -> Result<(), LoadError> {
-        let image = Image::load(path, &kernel::resolve).map_err(LoadError::Image)?;
-        let image = std::rc::Rc::new(image);
+        self.memory.open_paged(true);
+        let number = self.drivers.borrow().len();
+        let image = Image::load(path, number, &kernel::resolve).map_err(LoadError::Image)?;
+        let image = Rc::new(image);
         let object = kernel::objects::driver_object(&image);
-        self.drivers.borrow_mut().push(Driver { image: image.clone(), object, unloaded: false });
+        self.drivers.borrow_mut().push(Driver {
+            image: image.clone(),
+            object,
+            service: service.to_owned(),
+            unloaded: false,
+        });
         let registry_path =
             self.unicode_string(&format!("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\{service}"));
         let entry = image.entry;
-        let status = std::rc::Rc::new(Cell::new(0));
+        let status = Rc::new(Cell::new(0));
         let result = status.clone();
+        let done = image.clone();
         self.scheduler.spawn("DriverEntry", move || {
             let machine = current();
             result.set(machine.call(entry, &[object, registry_path]) as i32);
             if result.get() >= 0 {
+                done.discard_init();
                 machine.ndis.driver_loaded(object);
             }
         });
         self.run_until_idle().map_err(LoadError::Stopped)?;
         if status.get() < 0 {
+            image.unload();
+            if let Some(driver) = self.drivers.borrow_mut().get_mut(number) {
+                driver.unloaded = true;
+            }
             return Err(LoadError::Refused(status.get()));
         }
         Ok(())
@@ -213,6 +262,14 @@ impl Machine {
         self.run_until_idle()
     }
 
+    /// Unloads the driver of a service, on a thread of its own.
+    pub fn start_unload(&self, service: &str) {
+        let found = self.drivers.borrow().iter().rposition(|driver| !driver.unloaded && driver.service == service);
+        if let Some(index) = found {
+            self.scheduler.spawn("DriverUnload", move || current().unload(index));
+        }
+    }
+
     fn unload(&self, index: usize) {
         let (object, image) = {
             let drivers = self.drivers.borrow();
@@ -220,17 +277,19 @@ impl Machine {
             (driver.object, driver.image.clone())
         };
         // The I/O manager keeps a driver whose devices are open.
-        self.scheduler.wait("handles to close", None, || current().io.open_files() == 0);
+        self.scheduler.wait("handles to close", None, move || current().io.open_files(object) == 0);
         self.ndis.detach_driver(object);
         let unload = kernel::objects::driver_unload(object);
-        if unload != 0 {
-            self.call(unload, &[object]);
+        if unload == 0 {
+            return;
         }
+        self.call(unload, &[object]);
         if let Some(driver) = self.drivers.borrow_mut().get_mut(index) {
             driver.unloaded = true;
         }
         self.ndis.check_unload(object);
         self.io.check_unload(object);
+        kernel::check_unload(self, &image);
         self.pool.check_unload(&image);
         image.unload();
     }
@@ -242,6 +301,10 @@ impl Machine {
 
     /// Runs until `done` says so, nothing can happen any more, or a bugcheck.
     pub fn run_until(&self, mut done: impl FnMut() -> bool) -> Result<(), Bugcheck> {
+        if self.configuration.parallel {
+            self.scheduler.run_parallel(self, &mut done);
+            return self.stopped.borrow().as_ref().map_or(Ok(()), |bugcheck| Err(bugcheck.clone()));
+        }
         loop {
             if let Some(bugcheck) = self.stopped.borrow().as_ref() {
                 return Err(bugcheck.clone());
@@ -293,13 +356,33 @@ impl Machine {
         self.scheduler.now() / 10
     }
 
+    /// Steps of all processors so far.
+    pub fn steps(&self) -> u64 {
+        self.scheduler.steps.get()
+    }
+
+    /// Scheduling points so far.
+    pub fn scheduling_points(&self) -> u64 {
+        self.scheduler.points()
+    }
+
+    /// Decisions of the schedule so far, if the run is recorded.
+    pub fn decisions(&self) -> Vec<Decision> {
+        self.scheduler.decisions()
+    }
+
+    /// From here on the schedule is explored, or not: outside the window the running thread goes on while it can.
+    pub fn window(&self, open: bool) {
+        self.scheduler.window(open);
+    }
+
     /// A number that tells the schedule of this run from others.
     pub fn schedule_hash(&self) -> u64 {
         self.scheduler.hash()
     }
 
     /// The adapters.
-    pub fn adapters(&self) -> Vec<std::rc::Rc<ndis::adapter::Adapter>> {
+    pub fn adapters(&self) -> Vec<Rc<ndis::adapter::Adapter>> {
         self.ndis.adapters()
     }
 
@@ -308,7 +391,7 @@ impl Machine {
         self.pool.next_fails(self)
     }
 
-    /// Allocations so far, of everything that [`Configuration::fail_allocation`] counts.
+    /// Allocations so far, of everything that [`LowResources`] counts.
     pub fn allocations(&self) -> u64 {
         self.pool.allocations()
     }
@@ -345,42 +428,109 @@ impl Machine {
         self.counts.checks.set(self.counts.checks.get() + 1);
     }
 
-    /// Stops the machine. The thread that does so never goes on.
-    pub(crate) fn bugcheck(&self, code: u32, arguments: [u64; 4], text: impl Into<String>) -> ! {
-        self.bugcheck_with_history(code, arguments, text, Vec::new())
+    /// An event of an object.
+    pub(crate) fn event(&self, object: u64, what: &'static str) {
+        self.log.note(self, object, What::Object(what));
     }
 
-    /// Stops the machine, with the last events of the object at fault.
-    pub(crate) fn bugcheck_with_history(
+    /// A rule was broken: the machine stops, and the thread never goes on; unless the rule's option is off. The
+    /// arguments are those after the first, which is the rule's.
+    pub(crate) fn stop(&self, rule: &Rule, arguments: [u64; 3], text: impl Into<String>) {
+        let [second, third, fourth] = arguments;
+        self.stop_about(rule, [rule.first.unwrap_or(0), second, third, fourth], text, 0);
+    }
+
+    /// As [`Machine::stop`], with all four arguments and the object at fault, whose history is reported.
+    pub(crate) fn stop_about(&self, rule: &Rule, arguments: [u64; 4], text: impl Into<String>, object: u64) {
+        let history = self.log.history(object);
+        self.stop_with(rule, arguments, text, history);
+    }
+
+    /// As [`Machine::stop_about`], with lines about the object.
+    pub(crate) fn stop_with(
         &self,
-        code: u32,
+        rule: &Rule,
         arguments: [u64; 4],
         text: impl Into<String>,
         history: Vec<String>,
+    ) {
+        if !self.verifier.enforces(rule.option) {
+            return;
+        }
+        self.bugcheck(rule.bugcheck, rule.name, arguments, text.into(), history);
+    }
+
+    /// A rule was broken, and nothing sensible could follow if its option were off.
+    pub(crate) fn stop_for_good(&self, rule: &Rule, arguments: [u64; 4], text: impl Into<String>) -> ! {
+        self.bugcheck(rule.bugcheck, rule.name, arguments, text.into(), Vec::new())
+    }
+
+    /// Stops the machine. The thread that does so never goes on.
+    pub(crate) fn bugcheck(
+        &self,
+        code: u32,
+        rule: &'static str,
+        arguments: [u64; 4],
+        text: String,
+        history: Vec<String>,
     ) -> ! {
-        let bugcheck = Bugcheck {
-            code,
-            name: Bugcheck::name_of(code),
-            arguments,
-            text: text.into(),
-            irql: self.scheduler.irql(),
-            processor: self.scheduler.processor(),
-            thread: self.scheduler.thread_name(),
-            stack: crate::report::stack(self),
-            history,
-        };
+        let stack = crate::report::stack(self);
+        let bugcheck = self.describe(code, rule, arguments, text, history, stack);
         if let Ok(mut stopped) = self.stopped.try_borrow_mut() {
             stopped.get_or_insert(bugcheck);
         }
         self.scheduler.halt()
     }
 
+    /// Stops the machine for what no thread did at this moment.
+    pub(crate) fn stop_outside(
+        &self,
+        rule: &Rule,
+        arguments: [u64; 3],
+        text: String,
+        irql: u8,
+        thread: String,
+    ) {
+        let [second, third, fourth] = arguments;
+        let arguments = [rule.first.unwrap_or(0), second, third, fourth];
+        let mut bugcheck =
+            self.describe(rule.bugcheck, rule.name, arguments, text, Vec::new(), Vec::new());
+        bugcheck.irql = irql;
+        bugcheck.thread = thread;
+        self.stopped.borrow_mut().get_or_insert(bugcheck);
+    }
+
+    fn describe(
+        &self,
+        code: u32,
+        rule: &'static str,
+        arguments: [u64; 4],
+        text: String,
+        history: Vec<String>,
+        stack: Vec<String>,
+    ) -> Bugcheck {
+        Bugcheck {
+            code,
+            name: Bugcheck::name_of(code),
+            arguments: arguments.map(|argument| self.memory.areas.canonical(argument)),
+            rule,
+            text,
+            irql: self.scheduler.irql(),
+            processor: self.scheduler.processor(),
+            thread: self.scheduler.thread_name(),
+            microseconds: self.microseconds(),
+            schedule: self.configuration.schedule.to_string(),
+            stack,
+            history,
+        }
+    }
+
     /// A module is detached while lists of it are out: NDIS's own tracker stops for it, where it is on.
     pub(crate) fn leaked_lists(&self, module: u64, out: u64) {
-        if self.configuration.list_tracking {
-            self.bugcheck(
-                crate::bugcheck::code::BUGCODE_NDIS_DRIVER,
-                [0x27, 1, 0, 0],
+        if self.verifier.list_tracking {
+            self.stop(
+                &rule::LEAKED_NBL,
+                [1, 0, 0],
                 format!(
                     "LEAKED_NBL: module {module:#x} is detached while {out} of its lists have not come back"
                 ),
@@ -388,30 +538,16 @@ impl Machine {
         }
     }
 
-    /// A contract rule without a documented bugcheck was broken: stops the machine, if such rules are on.
-    pub(crate) fn contract(
-        &self,
-        rule: u64,
-        arguments: [u64; 3],
-        text: impl Into<String>,
-        history: Vec<String>,
-    ) {
-        if self.configuration.contract_rules {
-            let [second, third, fourth] = arguments;
-            self.bugcheck_with_history(
-                crate::bugcheck::code::SLUICE_CONTRACT_VIOLATION,
-                [rule, second, third, fourth],
-                text,
-                history,
-            );
-        }
+    /// Files of the images that were loaded, for symbols.
+    pub fn driver_files(&self) -> Vec<PathBuf> {
+        self.drivers.borrow().iter().map(|driver| driver.image.path.clone()).collect()
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         self.scheduler.abandon();
-        CURRENT.set(std::ptr::null());
+        self.leave_host_thread();
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
-use sluice_machine::Configuration;
+use sluice_machine::{Configuration, Schedule};
 use sluice_machine::ndis::adapter::{Completes, Settings};
 use sluice_machine::server::{self, Stopped};
 
@@ -137,7 +137,7 @@ fn main() -> Result<ExitCode> {
                 .collect();
             let configuration = Configuration {
                 processors,
-                seed,
+                schedule: Schedule::random(seed),
                 ndis_version: 6 << 16 | ndis_minor,
                 adapters: settings,
                 ..Configuration::default()

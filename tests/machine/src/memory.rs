@@ -1,24 +1,33 @@
-//! The machine's memory: an arena of guarded pages, and typed reads and writes of what drivers see.
+//! The machine's memory: pool, common buffers, system structures and user buffers, and typed reads and writes
+//! of what drivers see.
 //!
-//! Every block lies on pages of its own between inaccessible ones, at the end of its last page; a freed block
-//! becomes inaccessible. The machine knows of each page what it was for, so that a fault can be explained.
-#![expect(unsafe_code, reason = "maps memory and reads what drivers wrote")]
+//! With special pool every block lies on pages of its own between inaccessible ones, at the end of its last
+//! page, and a freed block becomes inaccessible. Without it blocks are packed, with a pattern around them. The
+//! machine knows of each block what it was for, so that a fault can be explained.
+#![expect(unsafe_code, reason = "protects memory and reads what drivers wrote")]
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
+use rustc_hash::FxHashMap;
+
+use crate::region::{self, Area, Areas};
+
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
-/// Bytes of address space of one machine.
-const ARENA: u64 = 8 << 30;
 /// Freed blocks that stay inaccessible before their pages are used again.
 const QUARANTINE: usize = 8192;
-/// What fresh pool holds where it is not zeroed, and what lies around blocks that do not fill their page.
+/// The same without special pool, in blocks of one size.
+const PACKED_QUARANTINE: usize = 64;
+/// What lies around blocks that do not fill their page.
 const PATTERN: u8 = 0xF5;
-
 /// What a freed small structure holds.
 const FREED: u8 = 0xDD;
 /// Bytes that small structures are packed into.
 const SMALL_CHUNK: u64 = 64 * 1024;
+/// Bytes of pattern before and after a block without special pool.
+const FENCE: u64 = 16;
+/// Bytes that become accessible at a time without special pool.
+const STRIDE: u64 = 4 << 20;
 
 /// What a block is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +37,15 @@ pub(crate) enum Use {
         /// Tag.
         tag: u32,
     },
+    /// Paged pool of a driver, with its tag.
+    PagedPool {
+        /// Tag.
+        tag: u32,
+    },
     /// A DMA common buffer.
     CommonBuffer,
-    /// Pages of a client, locked and mapped for the time of a request.
-    LockedPages,
+    /// Pages of a program.
+    User,
     /// A structure of the system, by its Windows name.
     System(&'static str),
 }
@@ -40,15 +54,15 @@ pub(crate) enum Use {
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     /// Where it starts.
-    pub address: u64,
+    pub(crate) address: u64,
     /// Bytes asked for.
-    pub length: u64,
+    pub(crate) length: u64,
     /// What for.
-    pub usage: Use,
+    pub(crate) usage: Use,
     /// Whether it was freed.
-    pub freed: bool,
-    first_page: u64,
-    pages: u64,
+    pub(crate) freed: bool,
+    start: u64,
+    end: u64,
 }
 
 /// What lies at an address.
@@ -60,15 +74,66 @@ pub(crate) enum Place {
     Near(Block, i64),
 }
 
-/// The arena.
+/// Address space that blocks of one kind are taken from.
+#[derive(Debug)]
+struct Arena {
+    area: Area,
+    number: usize,
+    next: Cell<u64>,
+    open: Cell<u64>,
+    /// How far it has been used, for the next machine to clear.
+    used: Cell<u64>,
+    quarantine: RefCell<VecDeque<(u64, u64)>>,
+    reusable: RefCell<FxHashMap<u64, VecDeque<u64>>>,
+}
+
+impl Arena {
+    fn new(area: Area, number: usize) -> Self {
+        let used = region::with(|region| region.used[number].get());
+        if used != 0 {
+            protect(area.base, used / PAGE, libc::PROT_NONE);
+        }
+        let start = area.base + PAGE;
+        Self {
+            area,
+            number,
+            next: Cell::new(start),
+            open: Cell::new(start),
+            used: Cell::new(0),
+            quarantine: RefCell::default(),
+            reusable: RefCell::default(),
+        }
+    }
+
+    fn take(&self, bytes: u64) -> u64 {
+        let at = self.next.get();
+        self.next.set(at + bytes);
+        assert!(self.next.get() < self.area.base + self.area.length, "the machine's memory is used up");
+        self.used.set(self.used.get().max((self.next.get() - self.area.base).next_multiple_of(PAGE)));
+        at
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        region::with(|region| region.used[self.number].set(self.used.get()));
+    }
+}
+
+/// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    base: u64,
-    next: Cell<u64>,
+    pub(crate) areas: Areas,
+    special: bool,
+    nonpaged: Arena,
+    paged: Arena,
+    user: Arena,
     blocks: RefCell<BTreeMap<u64, Block>>,
-    quarantine: RefCell<VecDeque<u64>>,
-    reusable: RefCell<BTreeMap<u64, Vec<u64>>>,
     small: RefCell<Small>,
+    /// Pageable parts of images and whether paged memory can be touched now.
+    pageable: RefCell<Vec<(u64, u64, i32)>>,
+    paged_live: Cell<usize>,
+    paged_open: Cell<bool>,
 }
 
 /// Small structures of NDIS, packed into pages as NDIS's own pools pack them.
@@ -76,70 +141,149 @@ pub(crate) struct Memory {
 struct Small {
     next: u64,
     end: u64,
-    freed: BTreeMap<u64, VecDeque<u64>>,
+    freed: Vec<VecDeque<u64>>,
 }
 
 impl Memory {
-    pub(crate) fn new() -> Self {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh private mapping at an address of the kernel's choice.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), ARENA as usize, libc::PROT_NONE, flags, -1, 0) };
-        assert!(base != libc::MAP_FAILED, "no address space for a machine");
+    pub(crate) fn new(special: bool) -> Self {
+        let areas = region::areas();
         Self {
-            base: base as u64,
-            next: Cell::new(base as u64 + PAGE),
+            areas,
+            special,
+            nonpaged: Arena::new(areas.nonpaged, 0),
+            paged: Arena::new(areas.paged, 1),
+            user: Arena::new(areas.user, 2),
             blocks: RefCell::default(),
-            quarantine: RefCell::default(),
-            reusable: RefCell::default(),
             small: RefCell::default(),
+            pageable: RefCell::default(),
+            paged_live: Cell::new(0),
+            paged_open: Cell::new(true),
         }
     }
 
-    /// A zeroed block. `fill_after` says whether the block may lie at its last page's end.
+    fn arena(&self, usage: &Use) -> &Arena {
+        match usage {
+            Use::PagedPool { .. } => &self.paged,
+            Use::User => &self.user,
+            _ => &self.nonpaged,
+        }
+    }
+
+    /// Whether blocks of a kind lie on pages of their own: paged and user memory always does.
+    fn is_special(&self, usage: &Use) -> bool {
+        self.special || matches!(usage, Use::PagedPool { .. } | Use::User)
+    }
+
+    /// A zeroed block; a common buffer without special pool holds what was there.
     pub(crate) fn allocate(&self, length: u64, usage: Use) -> u64 {
         let length = length.max(1);
-        let pages = length.div_ceil(PAGE);
-        let reused = self.reusable.borrow_mut().get_mut(&pages).and_then(Vec::pop);
-        let first_page = reused.unwrap_or_else(|| {
-            let page = self.next.get();
-            // One inaccessible page stays between blocks.
-            self.next.set(page + (pages + 1) * PAGE);
-            assert!(self.next.get() < self.base + ARENA, "the machine's address space is used up");
-            page
-        });
-        protect(first_page, pages, true);
-        let room = pages * PAGE;
-        // Blocks of a page or more start on a page, as pool does; smaller ones end with their page, aligned.
-        let address =
-            if length >= PAGE { first_page } else { first_page + room - length.next_multiple_of(16) };
-        fill(first_page, address - first_page, PATTERN);
-        fill(address, length, 0);
-        fill(address + length, first_page + room - address - length, PATTERN);
-        let block = Block { address, length, usage, freed: false, first_page, pages };
-        self.blocks.borrow_mut().insert(first_page, block);
+        let block = if self.is_special(&usage) {
+            self.allocate_special(length, usage)
+        } else {
+            self.allocate_packed(length, usage)
+        };
+        let address = block.address;
+        self.blocks.borrow_mut().insert(block.start, block);
         address
+    }
+
+    fn allocate_special(&self, length: u64, usage: Use) -> Block {
+        let arena = self.arena(&usage);
+        let pages = length.div_ceil(PAGE);
+        let reused = arena.reusable.borrow_mut().get_mut(&pages).and_then(VecDeque::pop_front);
+        // One inaccessible page stays between blocks.
+        let start = reused.unwrap_or_else(|| arena.take((pages + 1) * PAGE));
+        if matches!(usage, Use::PagedPool { .. }) {
+            self.paged_live.set(self.paged_live.get() + 1);
+        }
+        protect(start, pages, libc::PROT_READ | libc::PROT_WRITE);
+        let end = start + pages * PAGE;
+        // Blocks of a page or more start on a page, as pool does; smaller ones end with their page, aligned.
+        let address = if length >= PAGE { start } else { end - length.next_multiple_of(16) };
+        fill(start, address - start, PATTERN);
+        fill(address, length, 0);
+        fill(address + length, end - address - length, PATTERN);
+        if matches!(usage, Use::PagedPool { .. }) && !self.paged_open.get() {
+            protect(start, pages, libc::PROT_NONE);
+        }
+        Block { address, length, usage, freed: false, start, end }
+    }
+
+    fn allocate_packed(&self, length: u64, usage: Use) -> Block {
+        let arena = &self.nonpaged;
+        let pages = length >= PAGE;
+        let bytes =
+            if pages { length.next_multiple_of(PAGE) + 2 * PAGE } else { length.next_multiple_of(16) + 2 * FENCE };
+        let reused = {
+            let mut reusable = arena.reusable.borrow_mut();
+            reusable
+                .get_mut(&bytes)
+                .filter(|waiting| waiting.len() > PACKED_QUARANTINE || pages && !waiting.is_empty())
+                .and_then(VecDeque::pop_front)
+        };
+        let start = reused.unwrap_or_else(|| {
+            if pages {
+                arena.next.set(arena.next.get().next_multiple_of(PAGE));
+            }
+            let start = arena.take(bytes);
+            while arena.open.get() < start + bytes {
+                protect(arena.open.get(), STRIDE / PAGE, libc::PROT_READ | libc::PROT_WRITE);
+                arena.open.set(arena.open.get() + STRIDE);
+                arena.used.set(arena.used.get().max(arena.open.get() - arena.area.base));
+            }
+            start
+        });
+        let address = if pages { start + PAGE } else { start + FENCE };
+        fill(address - FENCE, FENCE, PATTERN);
+        if usage != Use::CommonBuffer {
+            fill(address, length, 0);
+        }
+        let fence = (address + length).next_multiple_of(16) + FENCE;
+        fill(address + length, fence - address - length, PATTERN);
+        Block { address, length, usage, freed: false, start, end: start + bytes }
     }
 
     /// Frees a block; what was written around it, if anything, is returned as the first wrong address.
     pub(crate) fn free(&self, address: u64) -> Option<u64> {
         let mut blocks = self.blocks.borrow_mut();
-        let page = address & !(PAGE - 1);
-        let block = blocks.get_mut(&page).filter(|block| !block.freed)?;
+        let (_, block) = blocks.range_mut(..=address).next_back()?;
+        if block.freed || block.address != address {
+            return None;
+        }
         block.freed = true;
-        let end = block.first_page + block.pages * PAGE;
-        let wrong = (block.first_page..block.address)
-            .chain(block.address + block.length..end)
-            .find(|at| get::<u8>(*at) != PATTERN);
-        let (first_page, pages) = (block.first_page, block.pages);
-        drop(blocks);
-        protect(first_page, pages, false);
-        let mut quarantine = self.quarantine.borrow_mut();
-        quarantine.push_back(first_page);
-        if quarantine.len() > QUARANTINE
-            && let Some(page) = quarantine.pop_front()
-            && let Some(block) = self.blocks.borrow_mut().remove(&page)
-        {
-            self.reusable.borrow_mut().entry(block.pages).or_default().push(page);
+        let (start, end, length) = (block.start, block.end, block.length);
+        let special = self.is_special(&block.usage);
+        let paged = matches!(block.usage, Use::PagedPool { .. });
+        let arena = self.arena(&block.usage);
+        let closed = paged && !self.paged_open.get();
+        if closed {
+            protect(start, (end - start) / PAGE, libc::PROT_READ | libc::PROT_WRITE);
+        }
+        let (before, after) = if special {
+            (start, end)
+        } else {
+            (address - FENCE, (address + length).next_multiple_of(16) + FENCE)
+        };
+        let wrong = differs(before, address).or_else(|| differs(address + length, after));
+        if special {
+            drop(blocks);
+            protect(start, (end - start) / PAGE, libc::PROT_NONE);
+            if paged {
+                self.paged_live.set(self.paged_live.get() - 1);
+            }
+            let mut quarantine = arena.quarantine.borrow_mut();
+            quarantine.push_back((start, (end - start) / PAGE));
+            if quarantine.len() > QUARANTINE
+                && let Some((page, pages)) = quarantine.pop_front()
+            {
+                self.blocks.borrow_mut().remove(&page);
+                arena.reusable.borrow_mut().entry(pages).or_default().push_back(page);
+            }
+        } else {
+            if length < PAGE {
+                fill(address, length, FREED);
+            }
+            arena.reusable.borrow_mut().entry(end - start).or_default().push_back(start);
         }
         wrong
     }
@@ -148,8 +292,13 @@ impl Memory {
     pub(crate) fn allocate_small(&self, length: u64) -> u64 {
         let length = length.next_multiple_of(16);
         let mut small = self.small.borrow_mut();
-        let waiting = small.freed.entry(length).or_default();
-        let reused = if waiting.len() > QUARANTINE { waiting.pop_front() } else { None };
+        let class = (length / 16) as usize;
+        if small.freed.len() <= class {
+            small.freed.resize_with(class + 1, VecDeque::new);
+        }
+        let waiting = &mut small.freed[class];
+        let keep = if self.special { QUARANTINE } else { PACKED_QUARANTINE };
+        let reused = if waiting.len() > keep { waiting.pop_front() } else { None };
         let address = reused.unwrap_or_else(|| {
             if small.end - small.next < length {
                 small.next = self.allocate(SMALL_CHUNK, Use::System("NDIS structures"));
@@ -167,13 +316,22 @@ impl Memory {
     pub(crate) fn free_small(&self, address: u64, length: u64) {
         let length = length.next_multiple_of(16);
         fill(address, length, FREED);
-        self.small.borrow_mut().freed.entry(length).or_default().push_back(address);
+        self.small.borrow_mut().freed[(length / 16) as usize].push_back(address);
     }
 
     /// The block that starts at `address`, freed or not.
     pub(crate) fn block(&self, address: u64) -> Option<Block> {
-        let page = address & !(PAGE - 1);
-        self.blocks.borrow().get(&page).filter(|block| block.address == address).cloned()
+        let blocks = self.blocks.borrow();
+        let (_, block) = blocks.range(..=address).next_back()?;
+        (block.address == address).then(|| block.clone())
+    }
+
+    /// The live block that an address lies in.
+    pub(crate) fn block_around(&self, address: u64) -> Option<Block> {
+        let blocks = self.blocks.borrow();
+        let (_, block) = blocks.range(..=address).next_back()?;
+        (!block.freed && address >= block.address && address < block.address + block.length)
+            .then(|| block.clone())
     }
 
     /// Whether `length` bytes at `address` lie in one block that was not freed.
@@ -185,41 +343,97 @@ impl Memory {
 
     /// What lies at or near `address`.
     pub(crate) fn place(&self, address: u64) -> Option<Place> {
-        if !(self.base..self.base + ARENA).contains(&address) {
+        let areas = &self.areas;
+        if ![areas.nonpaged, areas.paged, areas.user].iter().any(|area| area.contains(address)) {
             return None;
         }
         let blocks = self.blocks.borrow();
         let before = blocks.range(..=address).next_back().map(|(_, block)| block.clone());
         let after = blocks.range(address..).next().map(|(_, block)| block.clone());
         if let Some(block) = &before {
-            if address < block.first_page + block.pages * PAGE
-                && (block.freed || address < block.address + block.length)
-            {
+            if address < block.end && (block.freed || address < block.address + block.length) {
                 return Some(Place::Block(block.clone()));
             }
-            if address < block.first_page + (block.pages + 1) * PAGE {
-                return Some(Place::Near(
-                    block.clone(),
-                    address as i64 - (block.address + block.length) as i64,
-                ));
+            if address < block.end + PAGE {
+                let distance = address as i64 - (block.address + block.length) as i64;
+                return Some(Place::Near(block.clone(), distance));
             }
         }
         after
-            .filter(|block| address + PAGE >= block.first_page)
+            .filter(|block| address + PAGE >= block.start)
             .map(|block| Place::Near(block.clone(), address as i64 - block.address as i64))
     }
-}
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the arena is this machine's, and the machine is gone.
-        unsafe { libc::munmap(self.base as *mut libc::c_void, ARENA as usize) };
+    /// Opens or closes the system's view of locked user pages: the address in it.
+    pub(crate) fn map_user(&self, address: u64, length: u64, open: bool) -> u64 {
+        let alias = self.areas.alias.base + (address - self.areas.user.base);
+        let first = alias & !(PAGE - 1);
+        let pages = (alias + length.max(1) - first).div_ceil(PAGE);
+        protect(first, pages, if open { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE });
+        alias
+    }
+
+    /// A program unmaps pages of its own, or maps them again.
+    pub(crate) fn open_user(&self, address: u64, open: bool) {
+        let block = self.block_around(address);
+        if let Some(block) = block {
+            let protection = if open { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+            protect(block.start, (block.end - block.start) / PAGE, protection);
+        }
+    }
+
+    /// A part of an image can be paged out: start, bytes and its protection.
+    pub(crate) fn add_pageable(&self, start: u64, length: u64, protection: i32) {
+        self.pageable.borrow_mut().push((start, length.next_multiple_of(PAGE), protection));
+    }
+
+    /// Parts of an image that is gone.
+    pub(crate) fn remove_pageable(&self, start: u64, length: u64) {
+        self.pageable.borrow_mut().retain(|part| part.0 < start || part.0 >= start + length);
+    }
+
+    /// Whether an address lies in memory that can be paged out.
+    pub(crate) fn is_pageable(&self, address: u64) -> bool {
+        self.areas.paged.contains(address)
+            || self.pageable.borrow().iter().any(|part| (part.0..part.0 + part.1).contains(&address))
+    }
+
+    /// Paged memory is there below `DISPATCH_LEVEL`; at and above it, it is as if paged out.
+    pub(crate) fn open_paged(&self, open: bool) {
+        if self.paged_open.get() == open {
+            return;
+        }
+        let parts = self.pageable.borrow();
+        if self.paged_live.get() == 0 && parts.is_empty() {
+            return;
+        }
+        self.paged_open.set(open);
+        for (start, length, protection) in parts.iter() {
+            protect(*start, length / PAGE, if open { *protection } else { libc::PROT_NONE });
+        }
+        let protection = if open { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+        let area = self.areas.paged;
+        for block in self.blocks.borrow().range(area.base..area.base + area.length).map(|(_, block)| block) {
+            if !block.freed {
+                protect(block.start, (block.end - block.start) / PAGE, protection);
+            }
+        }
     }
 }
 
-fn protect(page: u64, pages: u64, accessible: bool) {
-    let protection = if accessible { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
-    // SAFETY: the pages are part of this machine's arena.
+/// The first address of a range that does not hold the pattern.
+fn differs(start: u64, end: u64) -> Option<u64> {
+    if start >= end {
+        return None;
+    }
+    // SAFETY: the range lies in a block's own pages, which are accessible.
+    let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, (end - start) as usize) };
+    let wrong = bytes.iter().position(|byte| *byte != PATTERN)?;
+    Some(start + wrong as u64)
+}
+
+pub(crate) fn protect(page: u64, pages: u64, protection: i32) {
+    // SAFETY: the pages are part of this machine's address space.
     let result = unsafe { libc::mprotect(page as *mut libc::c_void, (pages * PAGE) as usize, protection) };
     assert!(result == 0, "the system refuses more mappings: vm.max_map_count is reached");
 }
@@ -254,6 +468,18 @@ pub(crate) fn bytes(address: u64, length: usize) -> Vec<u8> {
 pub(crate) fn put_bytes(address: u64, data: &[u8]) {
     // SAFETY: as for `get`.
     unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), address as *mut u8, data.len()) };
+}
+
+/// Copies bytes between addresses that drivers use, which may overlap; faults as [`get`] does.
+pub(crate) fn copy(to: u64, from: u64, length: usize) {
+    // SAFETY: as for `get`.
+    unsafe { std::ptr::copy(from as *const u8, to as *mut u8, length) };
+}
+
+/// Fills bytes at an address that a driver uses; faults as [`get`] does.
+pub(crate) fn fill_bytes(address: u64, value: u8, length: usize) {
+    // SAFETY: as for `get`.
+    unsafe { std::ptr::write_bytes(address as *mut u8, value, length) };
 }
 
 /// Reads a counted UTF-16 string.

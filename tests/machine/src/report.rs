@@ -86,8 +86,6 @@ pub(crate) fn stack(machine: &Machine) -> Vec<String> {
             for address in walk(instruction, stack_pointer, frame_pointer) {
                 lines.extend(describe(&images, address));
             }
-        } else {
-            lines.push(format!("{instruction:#x}"));
         }
     }
     let Ok(calls) = thread.calls.try_borrow() else { return lines };

@@ -4,9 +4,10 @@
 //! machine's own: how much stack a driver uses does not depend on how the machine is written.
 #![expect(unsafe_code, reason = "switches stacks and calling conventions")]
 use std::arch::naked_asm;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
-use crate::memory::PAGE;
+use crate::memory::{self, PAGE};
+use crate::region::{self, Area};
 
 /// Bytes of stack that a driver has.
 pub(crate) const KERNEL_STACK: u64 = 24 * 1024;
@@ -15,49 +16,44 @@ const ALIGNMENT: u64 = 64 * 1024;
 /// Where the control page lies in a stack's region.
 const CONTROL: u64 = ALIGNMENT - PAGE;
 
-thread_local! {
-    static SPARE: RefCell<Vec<KernelStack>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A kernel stack: an inaccessible part, the stack, and a control page that drivers do not know of.
 #[derive(Debug)]
 pub(crate) struct KernelStack {
     region: u64,
-    mapping: u64,
 }
 
-impl KernelStack {
+/// Kernel stacks of one machine, always in the same places.
+#[derive(Debug)]
+pub(crate) struct StackPool {
+    area: Area,
+    next: Cell<u64>,
+    spare: RefCell<Vec<KernelStack>>,
+}
+
+impl StackPool {
+    pub(crate) fn new() -> Self {
+        Self { area: region::areas().stacks, next: Cell::new(0), spare: RefCell::default() }
+    }
+
     /// A stack, new or used before.
-    pub(crate) fn take() -> Self {
-        SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(Self::map)
+    pub(crate) fn take(&self) -> KernelStack {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| {
+            let region = self.area.base + self.next.get();
+            self.next.set(self.next.get() + ALIGNMENT);
+            assert!(self.next.get() <= self.area.length, "no address space for a kernel stack");
+            let start = region + CONTROL - KERNEL_STACK;
+            memory::protect(start, (KERNEL_STACK + PAGE) / PAGE, libc::PROT_READ | libc::PROT_WRITE);
+            KernelStack { region }
+        })
     }
 
     /// Keeps the stack for the next thread.
-    pub(crate) fn give_back(self) {
-        SPARE.with_borrow_mut(|spare| spare.push(self));
+    pub(crate) fn give_back(&self, stack: KernelStack) {
+        self.spare.borrow_mut().push(stack);
     }
+}
 
-    fn map() -> Self {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let length = (2 * ALIGNMENT) as usize;
-        // SAFETY: a fresh private mapping at an address of the kernel's choice.
-        let mapping = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
-        assert!(mapping != libc::MAP_FAILED, "no address space for a kernel stack");
-        let mapping = mapping as u64;
-        let region = mapping.next_multiple_of(ALIGNMENT);
-        let start = region + CONTROL - KERNEL_STACK;
-        // SAFETY: the range lies inside the mapping.
-        let result = unsafe {
-            libc::mprotect(
-                start as *mut libc::c_void,
-                (KERNEL_STACK + PAGE) as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-            )
-        };
-        assert!(result == 0, "a kernel stack cannot be made accessible");
-        Self { region, mapping }
-    }
-
+impl KernelStack {
     /// Where the stack begins, growing down.
     pub(crate) fn top(&self) -> u64 {
         self.region + CONTROL
@@ -81,13 +77,6 @@ impl KernelStack {
     /// Sets the host's stack pointer, after a nested switch.
     pub(crate) fn set_host_pointer(&self, pointer: u64) {
         crate::memory::put(self.region + CONTROL, pointer);
-    }
-}
-
-impl Drop for KernelStack {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this stack's own.
-        unsafe { libc::munmap(self.mapping as *mut libc::c_void, (2 * ALIGNMENT) as usize) };
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Handle(u64);
 #[derive(Clone, Debug)]
 pub struct Pending {
     file: u64,
+    /// The request's memory in the program, 0 if it has none of its own.
+    pages: u64,
     done: Rc<RefCell<Option<Completion>>>,
 }
 
@@ -28,7 +30,8 @@ impl Handle {
     /// direct request's own memory.
     pub fn control(&self, code: u32, input: &[u8], data: Vec<u8>) -> Pending {
         let machine = current();
-        Pending { file: self.0, done: machine.io.control(machine, self.0, code, input, data) }
+        let (done, pages) = machine.io.control(machine, self.0, code, input, data);
+        Pending { file: self.0, pages, done }
     }
 
     /// `CancelIoEx` for every request of the handle.
@@ -61,6 +64,24 @@ impl Pending {
         self.done.borrow().clone()
     }
 
+    /// The program writes into the request's memory while the driver works on it; false if it has completed.
+    pub fn rewrite(&self, offset: u64, data: &[u8]) -> bool {
+        let open = self.pages != 0 && self.done.borrow().is_none();
+        if open {
+            crate::memory::put_bytes(self.pages + offset, data);
+        }
+        open
+    }
+
+    /// The program unmaps the request's memory while the driver works on it: what the I/O manager locked stays.
+    pub fn unmap(&self) -> bool {
+        let open = self.pages != 0 && self.done.borrow().is_none();
+        if open {
+            current().memory.open_user(self.pages, false);
+        }
+        open
+    }
+
     /// `CancelIoEx` for this request.
     pub fn cancel(&self) {
         let machine = current();
@@ -76,7 +97,7 @@ pub fn counts() -> (u64, u64) {
 
 /// Gives other threads a chance, as any system call does.
 pub fn pause() {
-    current().scheduler.point();
+    current().scheduler.poll();
 }
 
 /// Waits for simulated time to pass.

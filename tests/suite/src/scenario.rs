@@ -8,7 +8,8 @@ use sluice_client::adapter;
 use sluice_client::device::{Device, Driver};
 use sluice_client::send::{self, Answer, Outcome, Totals};
 use sluice_machine::ndis::adapter::{Completes, Settings};
-use sluice_machine::{Configuration, LoadError, Machine, bugcheck::Bugcheck, user};
+use sluice_machine::bugcheck::Bugcheck;
+use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
 
 use crate::client::Local;
 
@@ -130,9 +131,8 @@ pub fn lifecycle(driver: &Path, seed: u64, contract_rules: bool) -> Result<Outco
     };
     let configuration = Configuration {
         processors: random.usize(1..=3),
-        seed,
-        contract_rules,
-        list_tracking: contract_rules,
+        schedule: Schedule::random(seed),
+        verifier: Verifier { contract: contract_rules, list_tracking: contract_rules, ..Verifier::default() },
         adapters: vec![settings(0, &mut random)],
         ..Configuration::default()
     };

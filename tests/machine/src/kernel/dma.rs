@@ -2,39 +2,40 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{Breach, Call, Function, Irql, function};
-use crate::bugcheck::code;
-use crate::machine::Machine;
-use crate::memory::{Use, get, put};
+use ndis_sys::MDL;
 
-pub(super) const HAL_FUNCTIONS: &[Function] = &[function!("HalGetAdapter", Passive, |machine, call| {
-    machine.bugcheck(
-        code::DRIVER_VERIFIER_DMA_VIOLATION,
-        [0x1E, call.caller(), 0, 0],
-        "HalGetAdapter is used",
-    )
+use super::{Call, Function, function};
+use crate::machine::Machine;
+use crate::memory::{PAGE, Use, field, get, put};
+use crate::rule;
+use crate::sched::DISPATCH;
+
+pub(super) const HAL_FUNCTIONS: &[Function] = &[function!("HalGetAdapter", 2, Passive, |machine, call| {
+    machine.stop(&rule::DMA_HAL, [call.caller(), 0, 0], "HalGetAdapter is used");
+    0
 })];
 
-/// Offsets in `DMA_OPERATIONS`.
-const PUT_DMA_ADAPTER: u64 = 0x08;
-const ALLOCATE_COMMON_BUFFER: u64 = 0x10;
-const FREE_COMMON_BUFFER: u64 = 0x18;
-/// Bytes of the table in the newest version, all entries of which but these are absent.
+/// What a driver reaches through an adapter's table of operations, and where in it (`DMA_OPERATIONS`).
+pub(super) const OPERATIONS: &[Function] = &[
+    function!("PutDmaAdapter", 1, Dispatch, DMA_IRQL, put_adapter),
+    function!("AllocateCommonBuffer", 4, Passive, DMA_IRQL, allocate),
+    function!("FreeCommonBuffer", 5, Passive, DMA_IRQL, free),
+    function!("GetDmaAlignment", 1, Passive, DMA_IRQL, |_, _| 1),
+    function!("GetScatterGatherList", 8, AtDispatch, IRQL_DISPATCH, get_list),
+    function!("PutScatterGatherList", 3, AtDispatch, IRQL_DISPATCH, put_list),
+];
+const OFFSETS: [u64; 6] = [0x08, 0x10, 0x18, 0x40, 0x58, 0x60];
+/// Bytes of the table in the newest version; entries that are not in [`OPERATIONS`] are absent.
 const OPERATIONS_SIZE: u64 = 0x140;
 /// Where logical addresses start: far from any other.
 const FIRST_LOGICAL: u64 = 0x1_0000_0000;
-
-/// What a driver reaches through an adapter's table of operations.
-pub(super) static OPERATIONS: [Function; 3] = [
-    Function { name: "PutDmaAdapter", irql: Irql::Dispatch, breach: Breach::Dma, run: put_adapter },
-    Function { name: "AllocateCommonBuffer", irql: Irql::Passive, breach: Breach::Dma, run: allocate },
-    Function { name: "FreeCommonBuffer", irql: Irql::Passive, breach: Breach::Dma, run: free },
-];
 
 /// A DMA adapter.
 #[derive(Debug, Default)]
 struct Adapter {
     buffers: BTreeMap<u64, Buffer>,
+    /// Scatter/gather lists, and the logical address of each.
+    lists: BTreeMap<u64, u64>,
     put: bool,
 }
 
@@ -45,11 +46,21 @@ struct Buffer {
     cached: u8,
 }
 
-/// Every DMA adapter of the machine.
+/// What a range of logical addresses leads to.
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    address: u64,
+    length: u64,
+}
+
+/// Every DMA adapter of the machine, and the IOMMU that devices go through.
 #[derive(Debug, Default)]
 pub(crate) struct Dma {
     adapters: RefCell<BTreeMap<u64, Adapter>>,
     next_logical: std::cell::Cell<u64>,
+    mappings: RefCell<BTreeMap<u64, Mapping>>,
+    /// Logical addresses of common buffers, by address: what lies in one is reached through it.
+    common: RefCell<BTreeMap<u64, u64>>,
     history: RefCell<Vec<String>>,
 }
 
@@ -68,113 +79,162 @@ impl Dma {
         self.adapters.borrow().values().map(|adapter| adapter.buffers.len()).sum()
     }
 
-    /// A device reads memory. It may do so at any time between start and completion of a transfer; memory
-    /// that was freed meanwhile is out of its reach.
-    pub(crate) fn device_read(&self, machine: &Machine, device: u64, address: u64, length: u64) -> Vec<u8> {
-        machine.checked();
-        if !machine.memory.is_live(address, length) {
-            machine.bugcheck_with_history(
-                code::DRIVER_VERIFIER_DMA_VIOLATION,
-                [0x26, device, address, 0],
-                "The device reads memory that is not there any more: the IOMMU reports a violation",
-                self.history(),
-            );
+    fn new_mapping(&self, address: u64, length: u64) -> u64 {
+        let offset = address & (PAGE - 1);
+        let start = FIRST_LOGICAL + self.next_logical.get();
+        // A page stays free between ranges.
+        self.next_logical.set(self.next_logical.get() + ((offset + length).div_ceil(PAGE) + 1) * PAGE);
+        self.mappings.borrow_mut().insert(start + offset, Mapping { address, length });
+        start + offset
+    }
+
+    /// The system maps memory for a device, for the time of a transfer: its logical address. What lies in a common
+    /// buffer is mapped for as long as the buffer lives.
+    pub(crate) fn map(&self, address: u64, length: u64) -> u64 {
+        let common = self.common.borrow();
+        if let Some((start, logical)) = common.range(..=address).next_back()
+            && let Some(mapping) = self.mappings.borrow().get(logical)
+            && address + length <= mapping.address + mapping.length
+        {
+            return logical + (address - start);
         }
-        crate::memory::bytes(address, length as usize)
+        drop(common);
+        self.new_mapping(address, length)
+    }
+
+    /// The transfer is over.
+    pub(crate) fn unmap(&self, logical: u64) {
+        let common = self.common.borrow();
+        let mut mappings = self.mappings.borrow_mut();
+        if mappings.get(&logical).is_some_and(|mapping| !common.contains_key(&mapping.address)) {
+            mappings.remove(&logical);
+        }
+    }
+
+    /// A device reads memory through a logical address. It may do so at any time between start and completion of
+    /// a transfer; memory that was freed meanwhile is out of its reach.
+    pub(crate) fn device_read(&self, machine: &Machine, device: u64, logical: u64, length: u64) -> Vec<u8> {
+        match self.reach(machine, device, logical, length, 1) {
+            Some(address) => crate::memory::bytes(address, length as usize),
+            None => Vec::new(),
+        }
+    }
+
+    /// A device writes memory through a logical address, as [`Dma::device_read`] reads it.
+    pub(crate) fn device_write(&self, machine: &Machine, device: u64, logical: u64, data: &[u8]) {
+        if let Some(address) = self.reach(machine, device, logical, data.len() as u64, 2) {
+            crate::memory::put_bytes(address, data);
+        }
+    }
+
+    fn reach(&self, machine: &Machine, device: u64, logical: u64, length: u64, kind: u64) -> Option<u64> {
+        machine.checked();
+        let found = {
+            let mappings = self.mappings.borrow();
+            mappings.range(..=logical).next_back().and_then(|(start, mapping)| {
+                let offset = logical - start;
+                (offset + length <= mapping.length).then_some(mapping.address + offset)
+            })
+        };
+        let live = found.filter(|address| machine.memory.is_live(*address, length));
+        if live.is_none() {
+            let verb = if kind == 1 { "reads" } else { "writes" };
+            let text = format!("The device {verb} memory that is not there any more: the IOMMU reports a violation");
+            machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, kind], text, self.history());
+        }
+        live
     }
 }
 
 /// `IoGetDmaAdapter`.
 pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
+    machine.checked();
     let device = call.arg(0);
     if device != 0 && !machine.ndis.is_physical_device(device) {
-        machine.bugcheck(
-            0xCA,
-            [2, device, 0, 0],
-            "IoGetDmaAdapter is given an object that is no physical device object",
-        );
+        let text = "IoGetDmaAdapter is given an object that is no physical device object";
+        machine.stop(&rule::DMA_DEVICE, [device, 0, 0], text);
+        return 0;
     }
     let version: u32 = get(call.arg(1));
-    machine.checked();
     if version > 3 {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DMA_VIOLATION,
-            [0x25, u64::from(version), 0, 0],
-            "The device description has an unknown version",
-        );
+        let text = "The device description has an unknown version";
+        machine.stop(&rule::DMA_VERSION, [u64::from(version), 0, 0], text);
     }
     if call.arg(2) != 0 {
         put::<u32>(call.arg(2), 64);
     }
     let operations = machine.memory.allocate(OPERATIONS_SIZE, Use::System("DMA_OPERATIONS"));
     put::<u32>(operations, OPERATIONS_SIZE as u32);
-    for (index, offset) in
-        [PUT_DMA_ADAPTER, ALLOCATE_COMMON_BUFFER, FREE_COMMON_BUFFER].into_iter().enumerate()
-    {
-        put::<u64>(operations + offset, machine.hidden_entries + index as u64 * crate::image::THUNK);
+    for (function, offset) in OPERATIONS.iter().zip(OFFSETS) {
+        put::<u64>(operations + offset, super::entry_of(function.name).unwrap_or(0));
     }
     let adapter = machine.memory.allocate(0x10, Use::System("DMA_ADAPTER"));
     put::<u16>(adapter, 1);
     put::<u16>(adapter + 2, 0x10);
     put::<u64>(adapter + 8, operations);
     machine.dma.adapters.borrow_mut().insert(adapter, Adapter::default());
-    machine.dma.record(machine, &format!("adapter {adapter:#x} for device {device:#x}"));
+    machine.dma.record(machine, &format!("adapter {} for device {}", name(machine, adapter), name(machine, device)));
     adapter
 }
 
+fn name(machine: &Machine, address: u64) -> String {
+    format!("{:#x}", machine.memory.areas.canonical(address))
+}
+
 /// Runs `work` with an adapter that was not put yet.
-fn with_adapter<R>(machine: &Machine, address: u64, work: impl FnOnce(&mut Adapter) -> R) -> R {
+fn with_adapter<R>(machine: &Machine, address: u64, work: impl FnOnce(&mut Adapter) -> R) -> Option<R> {
     machine.checked();
     let mut adapters = machine.dma.adapters.borrow_mut();
     match adapters.get_mut(&address) {
-        Some(adapter) if !adapter.put => work(adapter),
+        Some(adapter) if !adapter.put => return Some(work(adapter)),
         found => {
-            let code = if found.is_some() { 0x18 } else { 0x19 };
+            let rule = if found.is_some() { &rule::DMA_RELEASED } else { &rule::DMA_NULL };
             drop(adapters);
-            machine.bugcheck(
-                code::DRIVER_VERIFIER_DMA_VIOLATION,
-                [code, address, 0, 0],
-                "A DMA adapter is used that was released, or that is none",
-            )
+            machine.stop(rule, [address, 0, 0], "A DMA adapter is used that was released, or that is none");
         }
     }
+    None
 }
 
 fn put_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
     let left = with_adapter(machine, call.arg(0), |adapter| {
         adapter.put = true;
-        adapter.buffers.len()
+        (adapter.buffers.len(), adapter.lists.len())
     });
-    if left != 0 {
-        machine.bugcheck_with_history(
-            code::DRIVER_VERIFIER_DMA_VIOLATION,
-            [0x07, call.arg(0), left as u64, 0],
-            format!("A DMA adapter is released while {left} of its common buffers are not freed"),
+    let (buffers, lists) = left.unwrap_or_default();
+    if buffers != 0 {
+        machine.stop_with(
+            &rule::DMA_PUT,
+            [0x07, call.arg(0), buffers as u64, 0],
+            format!("A DMA adapter is released while {buffers} of its common buffers are not freed"),
             machine.dma.history(),
         );
     }
-    machine.dma.record(machine, &format!("adapter {:#x} released", call.arg(0)));
+    if lists != 0 {
+        let text = format!("A DMA adapter is released while {lists} scatter/gather lists of it are not put");
+        machine.stop(&rule::DMA_PUT_LISTS, [call.arg(0), lists as u64, 0], text);
+    }
+    machine.dma.record(machine, &format!("adapter {} released", name(machine, call.arg(0))));
     0
 }
 
 fn allocate(machine: &Machine, call: &Call<'_>) -> u64 {
     let length = call.arg32(1);
-    with_adapter(machine, call.arg(0), |_| ());
-    if machine.pool_fails() {
+    if with_adapter(machine, call.arg(0), |_| ()).is_none() || machine.pool_fails() {
         return 0;
     }
-    let address = machine.memory.allocate(u64::from(length).max(4096), Use::CommonBuffer);
+    let address = machine.memory.allocate(u64::from(length).max(PAGE), Use::CommonBuffer);
     let dma = &machine.dma;
-    let logical = FIRST_LOGICAL + dma.next_logical.get();
-    // A page stays free between buffers, in logical addresses too.
-    dma.next_logical.set(dma.next_logical.get() + (u64::from(length).div_ceil(4096) + 1) * 4096);
+    let logical = dma.new_mapping(address, u64::from(length).max(PAGE));
+    dma.common.borrow_mut().insert(address, logical);
     put::<u64>(call.arg(2), logical);
     let buffer = Buffer { length, logical, cached: call.arg(3) as u8 };
     with_adapter(machine, call.arg(0), |adapter| adapter.buffers.insert(address, buffer));
-    dma.record(
-        machine,
-        &format!("common buffer {address:#x}, logical {logical:#x}, {length} bytes, allocated"),
-    );
+    machine.log.forget(address);
+    machine.log.kind(address, "common buffer");
+    machine.event(address, "allocated");
+    let place = name(machine, address);
+    dma.record(machine, &format!("common buffer {place}, logical {logical:#x}, {length} bytes, allocated"));
     address
 }
 
@@ -182,31 +242,86 @@ fn free(machine: &Machine, call: &Call<'_>) -> u64 {
     let address = call.arg(3);
     let found = with_adapter(machine, call.arg(0), |adapter| adapter.buffers.remove(&address));
     let dma = &machine.dma;
-    let Some(buffer) = found else {
-        machine.bugcheck_with_history(
-            code::DRIVER_VERIFIER_DMA_VIOLATION,
-            [0x03, 1, 0, 0],
-            "A common buffer is freed that is not allocated: freed twice?",
-            dma.history(),
-        );
+    let Some(buffer) = found.flatten() else {
+        let text = "A common buffer is freed that is not allocated: freed twice?";
+        machine.stop_with(&rule::DMA_TWICE, [0x03, 1, 0, 0], text, dma.history());
+        return 0;
     };
     let same =
         buffer.length == call.arg32(1) && buffer.logical == call.arg(2) && buffer.cached == call.arg(4) as u8;
     if !same {
-        machine.bugcheck_with_history(
-            code::DRIVER_VERIFIER_DMA_VIOLATION,
-            [0x00, address, buffer.logical, call.arg(2)],
-            "A common buffer is freed with other parameters than it was allocated with",
-            dma.history(),
-        );
+        let text = "A common buffer is freed with other parameters than it was allocated with";
+        let arguments = [0x00, address, buffer.logical, call.arg(2)];
+        machine.stop_with(&rule::DMA_PARAMETERS, arguments, text, dma.history());
     }
+    super::check_freed(machine, address, u64::from(buffer.length));
+    dma.common.borrow_mut().remove(&address);
+    dma.mappings.borrow_mut().remove(&buffer.logical);
+    machine.event(address, "freed");
     if let Some(wrong) = machine.memory.free(address) {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DMA_VIOLATION,
-            [0x0F, 5, address, wrong],
-            "Something was written around a common buffer",
-        );
+        // 4 and 5: the padding in front of it and behind it.
+        let side = if wrong < address { 4 } else { 5 };
+        let text = "Something was written around a common buffer";
+        machine.stop_about(&rule::DMA_BOUNDS, [0x0F, side, address, wrong], text, address);
     }
-    dma.record(machine, &format!("common buffer {address:#x} freed"));
+    dma.record(machine, &format!("common buffer {} freed", name(machine, address)));
+    0
+}
+
+/// `GetScatterGatherList`: one element for each page of the range, and the driver's routine is called at once.
+fn get_list(machine: &Machine, call: &Call<'_>) -> u64 {
+    let (mdl, address, length) = (call.arg(2), call.arg(3), u64::from(call.arg32(4)));
+    let (routine, context) = (call.arg(5), call.arg(6));
+    if with_adapter(machine, call.arg(0), |_| ()).is_none() {
+        return 0;
+    }
+    if length == 0 {
+        machine.stop(&rule::DMA_ZERO, [mdl, address, 0], "A scatter/gather list is asked for no bytes");
+    }
+    let start = field!(mdl, MDL, StartVa, u64) + u64::from(field!(mdl, MDL, ByteOffset, u32));
+    let bytes = u64::from(field!(mdl, MDL, ByteCount, u32));
+    if address < start || address + length > start + bytes {
+        machine.stop(&rule::DMA_MDL, [address, mdl, 0], "A scatter/gather list is asked for outside its MDL");
+    }
+    if machine.pool_fails() {
+        return u64::from(INSUFFICIENT_RESOURCES);
+    }
+    let logical = machine.dma.map(address, length);
+    let pages: Vec<(u64, u64)> = {
+        let mut pages = Vec::new();
+        let mut at = 0;
+        while at < length {
+            let here = (PAGE - (logical + at) % PAGE).min(length - at);
+            pages.push((logical + at, here));
+            at += here;
+        }
+        pages
+    };
+    let list = machine.memory.allocate(16 + 24 * pages.len() as u64, Use::System("SCATTER_GATHER_LIST"));
+    put::<u32>(list, pages.len() as u32);
+    for (index, (logical, length)) in pages.iter().enumerate() {
+        let element = list + 16 + 24 * index as u64;
+        put::<u64>(element, *logical);
+        put::<u32>(element + 8, *length as u32);
+    }
+    with_adapter(machine, call.arg(0), |adapter| adapter.lists.insert(list, logical));
+    machine.call(routine, &[call.arg(1), 0, list, context]);
+    super::after_callback(machine, "A scatter/gather routine", DISPATCH);
+    0
+}
+
+/// `STATUS_INSUFFICIENT_RESOURCES`.
+const INSUFFICIENT_RESOURCES: u32 = 0xC000_009A;
+
+fn put_list(machine: &Machine, call: &Call<'_>) -> u64 {
+    let list = call.arg(1);
+    let found = with_adapter(machine, call.arg(0), |adapter| adapter.lists.remove(&list));
+    match found.flatten() {
+        Some(logical) => {
+            machine.dma.unmap(logical);
+            machine.memory.free(list);
+        }
+        None => machine.stop(&rule::DMA_LISTS_TWICE, [1, 0, 0], "A scatter/gather list is put twice"),
+    }
     0
 }

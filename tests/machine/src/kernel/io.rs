@@ -1,65 +1,31 @@
 //! `Io…` and `Mm…`: requests, cancel-safe queues, mappings, DMA adapters.
 use super::{Call, Function, function};
-use crate::bugcheck::code;
 use crate::io::IoManager;
 use crate::kernel::objects::irp;
 use crate::machine::Machine;
-use crate::memory::{field, get, put, set};
+use crate::memory::{get, put};
 use crate::sched::DISPATCH;
-use ndis_sys::MDL;
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function!("IofCompleteRequest", Dispatch, IoManager(0x0E), |machine, call| {
+    function!("IofCompleteRequest", 2, Dispatch, IRP_COMPLETE_IRQL, |machine, call| {
         machine.io.complete(machine, call.arg(0));
         0
     }),
-    function!("IoGetDmaAdapter", Passive, Rule(0x2000E, "IrqlIoPassive5"), super::dma::get_adapter),
-    function!("IoAcquireCancelSpinLock", Dispatch, |machine, call| {
+    function!("IoGetDmaAdapter", 3, Passive, IRQL_DMA_ADAPTER, super::dma::get_adapter),
+    function!("IoAcquireCancelSpinLock", 1, Dispatch, |machine, call| {
         put::<u8>(call.arg(0), machine.io.acquire_cancel_lock(machine));
         0
     }),
-    function!("IoReleaseCancelSpinLock", Dispatch, |machine, call| {
+    function!("IoReleaseCancelSpinLock", 1, Dispatch, |machine, call| {
         machine.io.release_cancel_lock(machine, call.arg(0) as u8);
         0
     }),
-    function!("MmMapLockedPagesSpecifyCache", Dispatch, map_locked_pages),
-    function!("IoCsqInitialize", Any, |_, call| csq_initialize(call, CSQ)),
-    function!("IoCsqInitializeEx", Any, |_, call| csq_initialize(call, CSQ_EX)),
-    function!("IoCsqInsertIrp", Dispatch, csq_insert),
-    function!("IoCsqInsertIrpEx", Dispatch, csq_insert),
-    function!("IoCsqRemoveNextIrp", Dispatch, csq_remove_next),
+    function!("IoCsqInitialize", 7, Any, |_, call| csq_initialize(call, CSQ)),
+    function!("IoCsqInitializeEx", 7, Any, |_, call| csq_initialize(call, CSQ_EX)),
+    function!("IoCsqInsertIrp", 3, Dispatch, csq_insert),
+    function!("IoCsqInsertIrpEx", 4, Dispatch, csq_insert),
+    function!("IoCsqRemoveNextIrp", 2, Dispatch, csq_remove_next),
 ];
-
-/// `MDL_MAPPED_TO_SYSTEM_VA`, `MDL_PAGES_LOCKED`.
-const MAPPED: i16 = 1;
-const LOCKED: i16 = 2;
-
-fn map_locked_pages(machine: &Machine, call: &Call<'_>) -> u64 {
-    machine.checked();
-    let mdl = call.arg(0);
-    let flags = field!(mdl, MDL, MdlFlags, i16);
-    if flags & LOCKED == 0 {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0xB3, mdl, flags as u64, 0],
-            "Pages are mapped that are not locked",
-        );
-    }
-    if flags & MAPPED != 0 {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0xB2, mdl, flags as u64, 0],
-            "Pages are mapped that are mapped already",
-        );
-    }
-    if machine.pool_fails() {
-        return 0;
-    }
-    let address = field!(mdl, MDL, StartVa, u64) + u64::from(field!(mdl, MDL, ByteOffset, u32));
-    set!(mdl, MDL, MappedSystemVa, address);
-    set!(mdl, MDL, MdlFlags, flags | MAPPED);
-    address
-}
 
 /// Offsets in an `IO_CSQ`.
 const CSQ_INSERT: u64 = 0x08;

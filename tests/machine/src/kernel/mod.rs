@@ -1,21 +1,48 @@
 //! What drivers import from `ntoskrnl.exe`, `hal.dll` and `ndis.sys`: one table of functions, each with the
 //! IRQL that its page allows.
 
+pub(crate) mod device;
 pub(crate) mod dma;
+mod etw;
 mod executive;
 pub(crate) mod io;
 pub(crate) mod ke;
+mod lists;
+mod lookaside;
+pub(crate) mod mdl;
 pub(crate) mod objects;
 pub(crate) mod pool;
+mod rtl;
 mod runtime;
+pub(crate) mod sync;
+pub(crate) mod timer;
+pub(crate) mod wait;
+pub(crate) mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
-use crate::bugcheck::{code, contract};
-use crate::image::Export;
+use rustc_hash::FxHashMap;
+
+use crate::image::{Export, Image};
+use crate::log::What;
 use crate::machine::{Machine, current};
-use crate::sched::DISPATCH;
+use crate::rule::{self, Rule};
+use crate::sched::{APC, DISPATCH};
 use crate::stack::{self, CallFrame};
+
+/// What the kernel keeps, by part.
+#[derive(Default)]
+pub(crate) struct Kernel {
+    pub(crate) objects: wait::Objects,
+    pub(crate) sync: sync::Sync,
+    pub(crate) timers: timer::Timers,
+    pub(crate) work: work::Work,
+    pub(crate) lookasides: lookaside::Lookasides,
+    pub(crate) mdls: mdl::Mdls,
+    pub(crate) devices: device::Devices,
+    pub(crate) etw: etw::Etw,
+}
 
 /// The IRQL that a function may be called at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +55,8 @@ pub(crate) enum Irql {
     Apc,
     /// Up to `DISPATCH_LEVEL`.
     Dispatch,
+    /// `DISPATCH_LEVEL`.
+    AtDispatch,
 }
 
 impl Irql {
@@ -35,32 +64,21 @@ impl Irql {
         match self {
             Self::Any => true,
             Self::Passive => irql == 0,
-            Self::Apc => irql <= 1,
+            Self::Apc => irql <= APC,
             Self::Dispatch => irql <= DISPATCH,
+            Self::AtDispatch => irql == DISPATCH,
         }
     }
-}
-
-/// What a breach of a function's IRQL stops the machine with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Breach {
-    /// No documented code: the machine's own.
-    Contract,
-    /// 0xC4 with this rule of DDI compliance checking.
-    Rule(u64, &'static str),
-    /// 0xC4 with this subcode, the level and the first argument.
-    Verifier(u64),
-    /// 0xC9 with this subcode.
-    IoManager(u64),
-    /// 0xE6/13: the level is too high for a DMA function.
-    Dma,
 }
 
 /// One exported function.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
+    /// How many arguments it takes; of those with any number, the fixed ones.
+    pub(crate) arguments: usize,
     pub(crate) irql: Irql,
-    pub(crate) breach: Breach,
+    /// The rule that a call at another IRQL breaks.
+    pub(crate) breach: &'static Rule,
     pub(crate) run: fn(&Machine, &Call<'_>) -> u64,
 }
 
@@ -87,88 +105,121 @@ impl Call<'_> {
     }
 }
 
-/// A function of the table.
+/// A function of the table: name, arguments, IRQL, the rule that stands for the IRQL where it is not the general
+/// one, and what it does.
 macro_rules! function {
-    ($name:literal, $irql:ident, $breach:ident $(($($value:expr),+))?, $run:expr) => {
+    ($name:literal, $arguments:literal, $irql:ident, $rule:ident, $run:expr) => {
         $crate::kernel::Function {
             name: $name,
+            arguments: $arguments,
             irql: $crate::kernel::Irql::$irql,
-            breach: $crate::kernel::Breach::$breach $(($($value),+))?,
+            breach: &$crate::rule::$rule,
             run: $run,
         }
     };
-    ($name:literal, $irql:ident, $run:expr) => {
-        $crate::kernel::function!($name, $irql, Contract, $run)
+    ($name:literal, $arguments:literal, $irql:ident, $run:expr) => {
+        $crate::kernel::function!($name, $arguments, $irql, IRQL, $run)
     };
 }
 pub(crate) use function;
 
 /// Modules and their functions.
-const MODULES: [(&str, &[Function]); 7] = [
+const MODULES: &[(&str, &[Function])] = &[
     ("ntoskrnl.exe", ke::FUNCTIONS),
+    ("ntoskrnl.exe", wait::FUNCTIONS),
+    ("ntoskrnl.exe", sync::FUNCTIONS),
+    ("ntoskrnl.exe", timer::FUNCTIONS),
+    ("ntoskrnl.exe", work::FUNCTIONS),
+    ("ntoskrnl.exe", lists::FUNCTIONS),
+    ("ntoskrnl.exe", lookaside::FUNCTIONS),
     ("ntoskrnl.exe", executive::FUNCTIONS),
+    ("ntoskrnl.exe", mdl::FUNCTIONS),
+    ("ntoskrnl.exe", device::FUNCTIONS),
     ("ntoskrnl.exe", io::FUNCTIONS),
+    ("ntoskrnl.exe", etw::FUNCTIONS),
+    ("ntoskrnl.exe", rtl::FUNCTIONS),
     ("ntoskrnl.exe", runtime::FUNCTIONS),
     ("hal.dll", dma::HAL_FUNCTIONS),
     ("ndis.sys", crate::ndis::exports::FUNCTIONS),
+    ("ndis.sys", crate::ndis::receive::FUNCTIONS),
+    ("ndis.sys", crate::ndis::oid::FUNCTIONS),
+    ("ndis.sys", crate::ndis::buffers::FUNCTIONS),
+    ("ndis.sys", crate::ndis::services::FUNCTIONS),
     ("ndis.sys", crate::ndis::support::FUNCTIONS),
+    // Functions that drivers reach through a table of pointers and not by name.
+    ("", dma::OPERATIONS),
 ];
-/// Functions that drivers reach through a table of pointers and not by name.
-const HIDDEN: usize = 1000;
 
 /// Every function, numbered.
-fn by_number(number: u32) -> Option<&'static Function> {
-    let number = number as usize;
-    if let Some(index) = number.checked_sub(HIDDEN) {
-        return dma::OPERATIONS.get(index);
-    }
-    MODULES.iter().flat_map(|(_, functions)| functions.iter()).nth(number)
+fn functions() -> &'static [&'static Function] {
+    static ALL: OnceLock<Vec<&'static Function>> = OnceLock::new();
+    ALL.get_or_init(|| MODULES.iter().flat_map(|(_, functions)| functions.iter()).collect())
 }
 
-/// Numbers of the functions of the DMA operations' table.
-pub(crate) fn hidden_numbers() -> impl Iterator<Item = u32> {
-    (0..dma::OPERATIONS.len()).map(|index| (HIDDEN + index) as u32)
+/// Numbers by name, with their modules.
+fn numbers() -> &'static FxHashMap<&'static str, (&'static str, u32)> {
+    static NUMBERS: OnceLock<FxHashMap<&'static str, (&'static str, u32)>> = OnceLock::new();
+    NUMBERS.get_or_init(|| {
+        let named = MODULES.iter().flat_map(|(module, functions)| functions.iter().map(move |one| (module, one)));
+        named.enumerate().map(|(number, (module, function))| (function.name, (*module, number as u32))).collect()
+    })
+}
+
+/// Where the code of a function lies that drivers call: an import, or a pointer that they were given.
+pub(crate) fn entry(number: u32) -> u64 {
+    static ENTRIES: OnceLock<u64> = OnceLock::new();
+    *ENTRIES.get_or_init(|| crate::image::entries(functions().len() as u32)) + u64::from(number) * crate::image::THUNK
+}
+
+/// The entry of a function by its name.
+pub(crate) fn entry_of(name: &str) -> Option<u64> {
+    numbers().get(name).map(|(_, number)| entry(*number))
 }
 
 /// Finds an export for an image's import.
 pub(crate) fn resolve(module: &str, name: &str) -> Option<Export> {
     if name == "__chkstk" {
-        return Some(Export::Direct(stack::check_stack as *const () as u64));
+        return Some(Export::Address(stack::check_stack as *const () as u64));
     }
-    let numbered = MODULES
-        .iter()
-        .flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function)));
+    if let Some(address) = runtime::data(name) {
+        return Some(Export::Address(address));
+    }
+    let (found, number) = *numbers().get(name)?;
     // The HAL's functions moved into the kernel image in Windows 10 2004; both names stayed.
-    let is_module = |found: &str| found == module || (found == "hal.dll" && module == "ntoskrnl.exe");
-    numbered
-        .enumerate()
-        .find(|(_, (found, function))| is_module(found) && function.name == name)
-        .map(|(number, _)| Export::Function(number as u32))
+    let kernel = |name: &str| matches!(name, "ntoskrnl.exe" | "hal.dll");
+    (found == module || kernel(found) && kernel(module)).then(|| Export::Address(entry(number)))
 }
 
 /// Names of every export, by module.
 pub fn exports() -> Vec<(&'static str, &'static str)> {
-    MODULES
-        .iter()
+    let named = MODULES.iter().filter(|(module, _)| !module.is_empty());
+    let mut all: Vec<_> = named
         .flat_map(|(module, functions)| functions.iter().map(move |function| (*module, function.name)))
-        .collect()
+        .chain(runtime::DATA.iter().map(|name| ("ntoskrnl.exe", *name)))
+        .chain([("ntoskrnl.exe", "__chkstk")])
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 /// Serves a call that a driver made, on the host's stack.
 pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let machine = current();
-    let Some(function) = by_number(number) else {
-        machine.bugcheck(
-            code::SLUICE_CONTRACT_VIOLATION,
-            [contract::INTERNAL, u64::from(number), 0, 0],
-            "unknown export",
-        )
+    if let Some(giant) = &machine.scheduler.giant {
+        giant.acquire();
+    }
+    let Some(function) = functions().get(number as usize) else {
+        machine.stop_for_good(&rule::INTERNAL, [99, u64::from(number), 0, 0], "unknown export")
     };
     let before = machine.scheduler.enter_call(frame, function.name);
+    let call = Call { frame, function };
     machine.counts.calls.set(machine.counts.calls.get() + 1);
+    if machine.log.records() {
+        let arguments = (0..function.arguments).map(|index| call.arg(index)).collect();
+        machine.log.note(machine, 0, What::Call { function: function.name, arguments });
+    }
     machine.scheduler.point();
     machine.may_hold(function.name);
-    let call = Call { frame, function };
     check_irql(machine, &call);
     let result = catch_unwind(AssertUnwindSafe(|| (function.run)(machine, &call)));
     let value = result.unwrap_or_else(|panic| {
@@ -177,14 +228,21 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default();
-        machine.bugcheck(
-            code::SLUICE_CONTRACT_VIOLATION,
-            [contract::INTERNAL, 0, 0, 0],
-            format!("{} failed inside the machine: {text}", function.name),
-        )
+        let text = format!("{} failed inside the machine: {text}", function.name);
+        machine.stop_for_good(&rule::INTERNAL, [99, 0, 0, 0], text)
     });
     machine.scheduler.point();
+    if machine.scheduler.dpc_too_long() {
+        let text = format!("A DPC has run for more than 20 seconds; it calls {}", function.name);
+        machine.stop(&rule::DPC_TOO_LONG, [20_000, 20_000, 0], text);
+    }
+    if machine.log.records() {
+        machine.log.note(machine, 0, What::Returned { function: function.name, value });
+    }
     machine.scheduler.leave_call(before);
+    if let Some(giant) = &machine.scheduler.giant {
+        giant.release();
+    }
     value
 }
 
@@ -195,25 +253,70 @@ fn check_irql(machine: &Machine, call: &Call<'_>) {
     if function.irql.allows(irql) {
         return;
     }
-    let text = format!("{} is called at IRQL {irql}; it may be called at {:?}", function.name, function.irql);
+    let rule = function.breach;
+    let text = format!(
+        "{} is called at IRQL {irql}; it may be called at {:?} (rule {})",
+        function.name, function.irql, rule.name
+    );
     let level = u64::from(irql);
-    match function.breach {
-        Breach::Contract => machine.contract(contract::IRQL, [level, call.caller(), 0], text, Vec::new()),
-        Breach::Rule(rule, name) => machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [rule, level, call.caller(), 0],
-            format!("{text} (rule {name})"),
-        ),
-        Breach::Verifier(subcode) => machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [subcode, level, call.arg(0), call.arg(1)],
-            text,
-        ),
-        Breach::IoManager(subcode) => machine.bugcheck(
-            code::DRIVER_VERIFIER_IOMANAGER_VIOLATION,
-            [subcode, level, call.arg(0), 0],
-            text,
-        ),
-        Breach::Dma => machine.bugcheck(code::DRIVER_VERIFIER_DMA_VIOLATION, [0x13, 2, 0, level], text),
+    let arguments = if rule.name == rule::DMA_IRQL.name {
+        let expected = if function.irql == Irql::Passive { 0 } else { u64::from(DISPATCH) };
+        [2, expected, level]
+    } else if matches!(rule.first, Some(0x2_0000..=0x2_FFFF)) || rule.name == rule::IRQL.name {
+        [level, call.caller(), 0]
+    } else {
+        [level, call.arg(0), 0]
+    };
+    machine.stop(rule, arguments, text);
+}
+
+/// What must hold when a callback of a driver returns that was called at a level.
+pub(crate) fn after_callback(machine: &Machine, name: &str, before: u8) {
+    machine.checked();
+    let this = machine.scheduler.this();
+    let after = this.irql.get();
+    if after != before {
+        machine.stop(
+            &rule::IRQL_ON_RETURN,
+            [u64::from(before), u64::from(after), 0],
+            format!("{name} returned at IRQL {after}; it was called at {before}"),
+        );
+    }
+    if let Some(lock) = this.spin_lock() {
+        machine.stop(&rule::SPIN_LOCK, [lock, 0, 0], format!("{name} returned holding a spin lock"));
+    }
+    if this.critical.get() != 0 && this.depth_is_one() {
+        let text = format!("{name} returned inside {} critical regions", this.critical.get());
+        machine.stop(&rule::CRITICAL_REGIONS, [this.critical.get() as u64, 0, 0], text);
+    }
+    if this.guarded.get() != 0 && this.depth_is_one() {
+        let text = format!("{name} returned inside {} guarded regions", this.guarded.get());
+        machine.stop(&rule::GUARDED_REGIONS, [this.guarded.get() as u64, 0, 0], text);
+    }
+}
+
+/// Looks for what an image that is being unloaded has left with the kernel.
+pub(crate) fn check_unload(machine: &Machine, image: &Image) {
+    timer::check_unload(machine, image);
+    work::check_unload(machine, image);
+    etw::check_unload(machine, image);
+    sync::check_unload(machine, image);
+}
+
+/// Memory is about to be freed: what of the kernel's objects is in it must be at rest.
+pub(crate) fn check_freed(machine: &Machine, start: u64, length: u64) {
+    machine.checked();
+    timer::check_freed(machine, start, length);
+    work::check_freed(machine, start, length);
+    wait::check_freed(machine, start, length);
+    sync::check_freed(machine, start, length);
+    lookaside::check_freed(machine, start, length);
+    if let Some(dpc) = machine.scheduler.dpc_in(start, length) {
+        let text = "Memory is freed that holds a queued DPC";
+        machine.stop(&rule::DPC_FREED, [dpc, start, start + length], text);
+    }
+    if let Some((lock, owner)) = machine.scheduler.lock_in(start, length) {
+        let text = "Memory is freed that holds a lock which somebody holds";
+        machine.stop(&rule::DEADLOCK_FREED, [lock, u64::from(owner), 0], text);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod irp {
     pub(crate) const CANCEL: u64 = 0x44;
     pub(crate) const CANCEL_IRQL: u64 = 0x45;
     pub(crate) const CANCEL_ROUTINE: u64 = 0x68;
+    pub(crate) const USER_BUFFER: u64 = 0x70;
     /// `Tail.Overlay.DriverContext[3]`, which a cancel-safe queue uses.
     pub(crate) const CSQ_CONTEXT: u64 = 0x90;
     pub(crate) const STACK_LOCATION: u64 = 0xB8;
@@ -39,6 +40,9 @@ pub(crate) const FILE_OBJECT: u64 = 0xD8;
 /// `DRIVER_OBJECT`: bytes, and the offset of `DriverUnload`.
 const DRIVER_OBJECT: u64 = 0x150;
 const DRIVER_UNLOAD: u64 = 0x68;
+const MAJOR_FUNCTION: u64 = 0x70;
+/// `DeviceExtension` of a `DEVICE_OBJECT`.
+pub(crate) const DEVICE_EXTENSION: u64 = 0x40;
 
 /// A `DRIVER_OBJECT` for a loaded image.
 pub(crate) fn driver_object(image: &Image) -> u64 {
@@ -52,15 +56,21 @@ pub(crate) fn driver_object(image: &Image) -> u64 {
     object
 }
 
+/// A driver's routine for a major function, 0 if there is none.
+pub(crate) fn major_function(object: u64, major: u8) -> u64 {
+    get(object + MAJOR_FUNCTION + u64::from(major) * 8)
+}
+
 /// The unload routine, 0 if there is none.
 pub(crate) fn driver_unload(object: u64) -> u64 {
     get(object + DRIVER_UNLOAD)
 }
 
-/// A `DEVICE_OBJECT`.
-pub(crate) fn device_object(driver: u64) -> u64 {
+/// A `DEVICE_OBJECT` with an extension of so many bytes.
+pub(crate) fn device_object(driver: u64, extension: u64) -> u64 {
     let machine = current();
-    let object = machine.memory.allocate(DEVICE_OBJECT, Use::System("DEVICE_OBJECT"));
+    let object = machine.memory.allocate(DEVICE_OBJECT + extension, Use::System("DEVICE_OBJECT"));
+    put::<u64>(object + DEVICE_EXTENSION, if extension == 0 { 0 } else { object + DEVICE_OBJECT });
     put::<u16>(object, 3);
     put::<u16>(object + 2, DEVICE_OBJECT as u16);
     put::<u64>(object + 8, driver);

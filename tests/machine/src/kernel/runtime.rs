@@ -1,28 +1,39 @@
 //! C runtime and debug output.
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use super::{Call, Function, function};
 use crate::machine::Machine;
-use crate::memory::{bytes, get, put_bytes};
+use crate::memory::{bytes, copy, fill_bytes, get};
+use crate::rule;
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function!("memcpy", Any, |_, call| {
-        put_bytes(call.arg(0), &bytes(call.arg(1), call.arg(2) as usize));
+    function!("memcpy", 3, Any, |machine, call| {
+        let (to, from, length) = (call.arg(0), call.arg(1), call.arg(2));
+        if to != from && to < from + length && from < to + length {
+            let text = "memcpy is given ranges that overlap";
+            machine.stop(&rule::MEMCPY_OVERLAP, [to, from, length], text);
+        }
+        copy(to, from, length as usize);
+        to
+    }),
+    function!("memmove", 3, Any, |_, call| {
+        copy(call.arg(0), call.arg(1), call.arg(2) as usize);
         call.arg(0)
     }),
-    function!("memmove", Any, |_, call| {
-        put_bytes(call.arg(0), &bytes(call.arg(1), call.arg(2) as usize));
+    function!("memset", 3, Any, |_, call| {
+        fill_bytes(call.arg(0), call.arg(1) as u8, call.arg(2) as usize);
         call.arg(0)
     }),
-    function!("memset", Any, |_, call| {
-        put_bytes(call.arg(0), &vec![call.arg(1) as u8; call.arg(2) as usize]);
-        call.arg(0)
-    }),
-    function!("memcmp", Any, |_, call| {
+    function!("memcmp", 3, Any, |_, call| {
         let length = call.arg(2) as usize;
         bytes(call.arg(0), length).cmp(&bytes(call.arg(1), length)) as i64 as u64
     }),
-    function!("DbgPrint", Any, print),
+    // Compilers call it for structured exceptions, of which the machine raises none that a driver may handle.
+    function!("__C_specific_handler", 4, Any, |_, _| 1),
+    function!("strlen", 1, Any, |_, call| c_string(call.arg(0)).len() as u64),
+    function!("DbgPrint", 1, Any, print),
+    function!("DbgPrintEx", 3, Any, print),
 ];
 
 /// Length of a C string.
@@ -40,9 +51,11 @@ fn c_string(address: u64) -> Vec<u8> {
 
 /// `DbgPrint`, for the conversions that drivers of today use: `%s`, `%d`, `%u`, `%x`, `%p` and `%%`.
 fn print(machine: &Machine, call: &Call<'_>) -> u64 {
-    let format = c_string(call.arg(0));
+    // DbgPrintEx has a component and a level before the format.
+    let first = call.function.arguments - 1;
+    let format = c_string(call.arg(first));
     let mut text = String::new();
-    let mut next = 1;
+    let mut next = first + 1;
     let mut at = format.iter().copied();
     while let Some(byte) = at.next() {
         if byte != b'%' {
@@ -72,4 +85,19 @@ fn print(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     machine.debug_output.borrow_mut().push(text);
     0
+}
+
+/// Variables that drivers import.
+pub(super) const DATA: [&str; 5] =
+    ["NtBuildNumber", "MmHighestUserAddress", "MmUserProbeAddress", "MmSystemRangeStart", "PsInitialSystemProcess"];
+/// What they hold: Windows 11 24H2, x64.
+const VALUES: [u64; 5] =
+    [0xF000_65F4, 0x0000_7FFF_FFFE_FFFF, 0x0000_7FFF_FFFF_0000, 0xFFFF_8000_0000_0000, 0xFFFF_B000_0000_0040];
+
+/// The address of a variable.
+pub(super) fn data(name: &str) -> Option<u64> {
+    static PLACES: OnceLock<&'static [u64; 5]> = OnceLock::new();
+    let place = DATA.iter().position(|known| *known == name)?;
+    let values = PLACES.get_or_init(|| Box::leak(Box::new(VALUES)));
+    values.get(place).map(|value| std::ptr::from_ref(value) as u64)
 }

@@ -16,6 +16,7 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 
 use super::lists::{self, Owner};
 use super::module::Module;
+use super::oid::Ask;
 use super::{stack, status};
 use crate::kernel::objects;
 use crate::machine::{Machine, current};
@@ -57,6 +58,23 @@ pub struct Settings {
     pub keeps_frames: bool,
     /// Whether a DMA adapter can be had for the adapter's device.
     pub dma: bool,
+    /// When OID requests that reach the miniport are answered.
+    pub oids: Oids,
+    /// Whether every frame that is sent is indicated as well.
+    pub loopback: bool,
+    /// How many of a hundred indications are made with `NDIS_RECEIVE_FLAGS_RESOURCES`.
+    pub resources: u8,
+}
+
+/// When an adapter answers OID requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oids {
+    /// Inside the request.
+    Inline,
+    /// Later, on another thread.
+    Late,
+    /// Either.
+    Any,
 }
 
 impl Default for Settings {
@@ -70,6 +88,9 @@ impl Default for Settings {
             capture: None,
             keeps_frames: true,
             dma: true,
+            oids: Oids::Inline,
+            loopback: false,
+            resources: 0,
         }
     }
 }
@@ -91,6 +112,7 @@ pub enum State {
 #[derive(Clone, Debug)]
 struct Transmit {
     list: u64,
+    /// Logical addresses and lengths of the pieces of each frame.
     frames: Vec<Vec<(u64, u64)>>,
     due: u64,
 }
@@ -106,6 +128,10 @@ pub struct Counters {
     pub host_sent: u64,
     /// Lists of the host's own that came back.
     pub host_completed: u64,
+    /// Frames that the adapter indicated.
+    pub indicated: u64,
+    /// Frames that reached the host's protocol.
+    pub host_received: u64,
 }
 
 /// One pause of a module that had to wait.
@@ -145,6 +171,13 @@ pub struct Adapter {
     next_operation: Cell<u64>,
     pub(crate) protocol_running: Cell<bool>,
     trigger: RefCell<Option<Trigger>>,
+    /// A mandatory filter is missing: no protocol binds.
+    pub(crate) unusable: Cell<bool>,
+    pub(crate) packet_filter: Cell<u32>,
+    /// Lists that were indicated and have not come back, and those that the protocol has.
+    receives_out: Cell<u64>,
+    protocol_has: RefCell<Vec<u64>>,
+    received: RefCell<Vec<Vec<u8>>>,
     pub(crate) restart_queued: RefCell<Vec<u64>>,
 }
 
@@ -179,6 +212,11 @@ impl Adapter {
             next_operation: Cell::new(0),
             protocol_running: Cell::new(true),
             trigger: RefCell::new(None),
+            unusable: Cell::new(false),
+            packet_filter: Cell::new(0x2B),
+            receives_out: Cell::new(0),
+            protocol_has: RefCell::default(),
+            received: RefCell::default(),
             restart_queued: RefCell::default(),
         })
     }
@@ -209,7 +247,7 @@ impl Adapter {
     /// The physical device object, made when it is first needed.
     pub(crate) fn physical_device(&self) -> u64 {
         if self.device.get() == 0 {
-            self.device.set(objects::device_object(0));
+            self.device.set(objects::device_object(0, 0));
         }
         self.device.get()
     }
@@ -336,7 +374,152 @@ impl Adapter {
 
     /// The host queries an OID through the stack, on the running thread: its status and its answer.
     pub fn query_oid(self: &Rc<Self>, oid: u32) -> (i32, u32) {
-        stack::query_oid(current(), self, oid)
+        self.ask_oid(oid, Ask::Query)
+    }
+
+    /// The host asks an OID in some way, on the running thread: its status and its answer.
+    pub fn ask_oid(self: &Rc<Self>, oid: u32, how: Ask) -> (i32, u32) {
+        super::oid::ask(current(), self, oid, how)
+    }
+
+    /// The system goes to sleep: the stack is paused, and does not run until it wakes.
+    pub fn sleep(self: &Rc<Self>) {
+        self.operation("sleep of", |machine, adapter| {
+            if adapter.is_present() {
+                stack::device_event(machine, adapter, POWER_PROFILE_CHANGED);
+                stack::net_event(machine, adapter, SET_POWER);
+                stack::pause(machine, adapter, ndis_sys::NDIS_PAUSE_LOW_POWER);
+            }
+        });
+    }
+
+    /// The system wakes.
+    pub fn wake(self: &Rc<Self>) {
+        self.operation("wake of", |machine, adapter| {
+            if adapter.state() == State::Paused {
+                stack::net_event(machine, adapter, SET_POWER);
+                stack::restart(machine, adapter);
+            }
+        });
+    }
+
+    /// The miniport is reset: what it holds comes back aborted.
+    pub fn reset(self: &Rc<Self>) {
+        self.operation("reset of", |machine, adapter| {
+            if adapter.is_present() {
+                stack::indicate_status(machine, adapter, RESET_START, &[]);
+                adapter.fail_all(machine, ndis_sys::NDIS_STATUS_RESET_IN_PROGRESS);
+                stack::indicate_status(machine, adapter, RESET_END, &[]);
+            }
+        });
+    }
+
+    /// The cable is pulled or plugged.
+    pub fn link(self: &Rc<Self>, connected: bool) {
+        let name = if connected { "link up of" } else { "link down of" };
+        let work: fn(&Machine, &Rc<Self>) =
+            if connected { |machine, adapter| link(machine, adapter, 1) } else { |machine, adapter| link(machine, adapter, 2) };
+        self.operation(name, work);
+    }
+
+    /// The MTU changes, which restarts the stack.
+    pub fn change_mtu(self: &Rc<Self>, mtu: u32) {
+        self.mtu.set(mtu);
+        self.restart();
+    }
+
+    /// Frames arrive from the wire: in one indication, in the context of an interrupt's DPC.
+    pub fn receive(self: &Rc<Self>, frames: Vec<Vec<u8>>) {
+        let machine = current();
+        let processor = machine.scheduler.choose(machine.scheduler.processors() as u64) as usize;
+        let adapter = self.clone();
+        machine.scheduler.interrupt(processor, move || {
+            let work = Box::new(move || {
+                adapter.indicate(current(), &frames, 0, false);
+                crate::kernel::ke::after_dpc(current());
+            });
+            current().scheduler.queue_dpc(Some(processor), Dpc { object: 0, work });
+        });
+    }
+
+    /// The miniport indicates frames. Of loopback frames the source is who sent them.
+    fn indicate(self: &Rc<Self>, machine: &Machine, frames: &[Vec<u8>], source: u64, loopback: bool) {
+        if self.state.get() != State::Running || frames.is_empty() {
+            return;
+        }
+        let home = Owner::Adapter(self.index);
+        let source = if loopback { source } else { lists::adapter_handle(self.index) };
+        let lists: Vec<u64> = frames
+            .iter()
+            .map(|frame| {
+                let list = machine.ndis.lists.machine_list(machine, home, source, frame);
+                if loopback {
+                    set!(list, NET_BUFFER_LIST, NblFlags, LOOPBACK_PACKET);
+                }
+                list
+            })
+            .collect();
+        self.count(|counters| counters.indicated += frames.len() as u64);
+        let lends = machine.scheduler.choose(100) < u64::from(self.settings.resources);
+        let level = u64::from(machine.scheduler.irql() == crate::sched::DISPATCH);
+        let flags = level | if lends { 2 } else { 0 };
+        if !lends {
+            self.receives_out.set(self.receives_out.get() + lists.len() as u64);
+        }
+        super::receive::receive_up(machine, self, 0, &lists, 0, flags, home);
+        if lends {
+            for list in lists {
+                machine.ndis.lists.free_machine_list(machine, list);
+            }
+        }
+    }
+
+    /// A list that the adapter indicated came back.
+    pub(crate) fn returned(&self, machine: &Machine, list: u64) {
+        self.receives_out.set(self.receives_out.get().saturating_sub(1));
+        machine.ndis.lists.free_machine_list(machine, list);
+    }
+
+    /// Lists reach the protocol: it copies what is lent, and returns the others some time later.
+    pub(crate) fn protocol_receives(self: &Rc<Self>, machine: &Machine, lists: &[u64], lends: bool) {
+        self.count(|counters| counters.host_received += lists.len() as u64);
+        for list in lists {
+            machine.ndis.lists.give(machine, *list, Owner::Protocol(self.index), "indicated to the protocol");
+            for pieces in lists::pieces(*list) {
+                let frame = pieces.iter().flat_map(|(at, length)| crate::memory::bytes(*at, *length as usize));
+                self.received.borrow_mut().push(frame.collect());
+            }
+        }
+        if lends {
+            return;
+        }
+        self.protocol_has.borrow_mut().extend(lists);
+        let adapter = self.clone();
+        let delay = machine.scheduler.choose(100) * 10;
+        machine.scheduler.after(delay, move || {
+            current().spawn("the protocol's returns", move || adapter.protocol_returns_all(current()));
+        });
+    }
+
+    /// The protocol returns what it has, in parts.
+    pub(crate) fn protocol_returns_all(self: &Rc<Self>, machine: &Machine) {
+        loop {
+            let part: Vec<u64> = {
+                let mut all = self.protocol_has.borrow_mut();
+                let count = all.len().min(1 + machine.scheduler.choose(8) as usize);
+                all.drain(..count).collect()
+            };
+            if part.is_empty() {
+                return;
+            }
+            let top = self.modules.borrow().len();
+            super::receive::return_down(machine, self, top, &part, 0);
+        }
+    }
+
+    /// Frames that reached the host's protocol.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        self.received.borrow().clone()
     }
 
     /// The host sends a frame of its own through the stack, on the running thread.
@@ -345,7 +528,12 @@ impl Adapter {
             return;
         }
         let machine = current();
-        let list = machine.ndis.lists.protocol_list(machine, self.index, frame);
+        let list = machine.ndis.lists.machine_list(
+            machine,
+            Owner::Protocol(self.index),
+            lists::protocol_handle(self.index),
+            frame,
+        );
         self.count(|counters| counters.host_sent += 1);
         let top = self.modules.borrow().len();
         stack::send_down(machine, self, top, &[list], 0, 0);
@@ -359,7 +547,7 @@ impl Adapter {
 
     /// A list of the host's own came back.
     pub(crate) fn host_completed(&self, machine: &Machine, list: u64) {
-        machine.ndis.lists.free_protocol_list(machine, list);
+        machine.ndis.lists.free_machine_list(machine, list);
         self.count(|counters| counters.host_completed += 1);
     }
 
@@ -402,7 +590,7 @@ impl Adapter {
                     }
                     _ => now,
                 };
-                Transmit { list: *list, frames: lists::pieces(*list), due }
+                Transmit { list: *list, frames: map(machine, *list), due }
             })
             .collect();
         if completes == Completes::Inline {
@@ -432,6 +620,12 @@ impl Adapter {
         let machine = current();
         let processor = machine.scheduler.choose(machine.scheduler.processors() as u64) as usize;
         let adapter = self.clone();
+        machine.scheduler.interrupt(processor, move || adapter.deferred(processor));
+    }
+
+    /// The interrupt's DPC.
+    fn deferred(self: Rc<Self>, processor: usize) {
+        let adapter = self;
         let work = Box::new(move || {
             let machine = current();
             let now = machine.scheduler.now();
@@ -463,16 +657,17 @@ impl Adapter {
             }
             crate::kernel::ke::after_dpc(machine);
         });
-        machine.scheduler.queue_dpc(Some(processor), Dpc { object: 0, work });
+        current().scheduler.queue_dpc(Some(processor), Dpc { object: 0, work });
     }
 
     /// The device reads the frames of a list, and they are on the wire: or it fails them.
-    fn finish(&self, machine: &Machine, entry: &Transmit) -> u64 {
+    fn finish(self: &Rc<Self>, machine: &Machine, entry: &Transmit) -> u64 {
         let number = self.given.get() + 1;
         self.given.set(number);
         if self.settings.fails_every.is_some_and(|every| number.is_multiple_of(every)) {
             self.count(|counters| counters.failed += 1);
             set!(entry.list, NET_BUFFER_LIST, Status, status::FAILURE);
+            unmap(machine, entry);
             return entry.list;
         }
         for pieces in &entry.frames {
@@ -480,14 +675,18 @@ impl Adapter {
             for (address, length) in pieces {
                 frame.extend(machine.dma.device_read(machine, self.physical_device(), *address, *length));
             }
-            self.on_wire(machine, frame);
+            self.on_wire(machine, frame, field!(entry.list, NET_BUFFER_LIST, SourceHandle, u64));
         }
+        unmap(machine, entry);
         set!(entry.list, NET_BUFFER_LIST, Status, status::SUCCESS);
         entry.list
     }
 
-    fn on_wire(&self, machine: &Machine, frame: Vec<u8>) {
+    fn on_wire(self: &Rc<Self>, machine: &Machine, frame: Vec<u8>, source: u64) {
         self.count(|counters| counters.frames += 1);
+        if self.settings.loopback {
+            self.indicate(machine, std::slice::from_ref(&frame), source, true);
+        }
         if let Some(writer) = self.capture.borrow_mut().as_mut() {
             let block = EnhancedPacketBlock {
                 interface_id: 0,
@@ -532,6 +731,7 @@ impl Adapter {
         }
         self.count(|counters| counters.failed += entries.len() as u64);
         let lists: Vec<u64> = entries.iter().map(|entry| entry.list).collect();
+        entries.iter().for_each(|entry| unmap(machine, entry));
         for list in &lists {
             set!(*list, NET_BUFFER_LIST, Status, with);
         }
@@ -544,5 +744,35 @@ impl Adapter {
             .borrow()
             .iter()
             .any(|entry| field!(entry.list, NET_BUFFER_LIST, SourceHandle, u64) == source)
+    }
+}
+
+/// `NetEventSetPower`, and `NdisDevicePnPEventPowerProfileChanged`.
+const SET_POWER: i32 = 0;
+const POWER_PROFILE_CHANGED: i32 = 5;
+/// `NDIS_STATUS_RESET_START`, `NDIS_STATUS_RESET_END`.
+const RESET_START: i32 = 0x4001_0004;
+const RESET_END: i32 = 0x4001_0005;
+/// `NDIS_NBL_FLAGS_IS_LOOPBACK_PACKET`.
+const LOOPBACK_PACKET: u32 = 0x8000;
+
+fn link(machine: &Machine, adapter: &Rc<Adapter>, state: u32) {
+    // NDIS_LINK_STATE, of which only the connection is told.
+    let mut data = [0; 0x28];
+    data[4..8].copy_from_slice(&state.to_le_bytes());
+    stack::indicate_status(machine, adapter, ndis_sys::NDIS_STATUS_LINK_STATE, &data);
+}
+
+/// The miniport maps a list's data for its device.
+fn map(machine: &Machine, list: u64) -> Vec<Vec<(u64, u64)>> {
+    let mapped = |pieces: Vec<(u64, u64)>| {
+        pieces.into_iter().map(|(address, length)| (machine.dma.map(address, length), length)).collect()
+    };
+    lists::pieces(list).into_iter().map(mapped).collect()
+}
+
+fn unmap(machine: &Machine, entry: &Transmit) {
+    for (logical, _) in entry.frames.iter().flatten() {
+        machine.dma.unmap(*logical);
     }
 }

@@ -5,68 +5,115 @@ use std::rc::Rc;
 use ndis_sys::{
     NDIS_FILTER_DRIVER_CHARACTERISTICS as Characteristics, NDIS_FILTER_PARTIAL_CHARACTERISTICS as Partial,
     NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS, NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS,
-    NDIS_OID_REQUEST as Oid, NDIS_STATUS_BAD_CHARACTERISTICS, NDIS_STATUS_BAD_VERSION,
-    NDIS_STATUS_INVALID_OID, NDIS_STATUS_INVALID_PARAMETER, NDIS_STATUS_NOT_SUPPORTED,
-    OID_GEN_CURRENT_PACKET_FILTER,
+    NDIS_STATUS_BAD_CHARACTERISTICS, NDIS_STATUS_BAD_VERSION, NDIS_STATUS_INDICATION as Indication,
+    NDIS_STATUS_INVALID_PARAMETER, NDIS_STATUS_NOT_SUPPORTED, NET_PNP_EVENT_NOTIFICATION as Notification,
 };
 
 use super::lists::{Owner, chain};
 use super::module::{DataHandlers, FilterDriver, Handlers, Module, State};
 use super::{stack, status};
-use crate::bugcheck::{code, contract};
 use crate::kernel::{Call, Function, function};
 use crate::machine::{Machine, current};
-use crate::memory::{field, get, put, set, text};
+use crate::memory::{field, get, put, text};
+use crate::rule;
 use crate::sched::DISPATCH;
 
 pub(crate) const FUNCTIONS: &[Function] = &[
-    function!("NdisFRegisterFilterDriver", Passive, register),
-    function!("NdisFDeregisterFilterDriver", Passive, |machine, call| {
+    function!("NdisFRegisterFilterDriver", 4, Passive, register),
+    function!("NdisFDeregisterFilterDriver", 1, Passive, |machine, call| {
         machine.ndis.deregister(machine, call.arg(0));
         0
     }),
-    function!("NdisFSetAttributes", Passive, |machine, call| {
+    function!("NdisFSetAttributes", 3, Passive, |machine, call| {
         let module = machine.ndis.module(machine, call.arg(0), "NdisFSetAttributes");
         if module.state.get() != State::Attaching {
             return NDIS_STATUS_INVALID_PARAMETER as u32 as u64;
         }
+        let size = ndis_sys::NDIS_SIZEOF_FILTER_ATTRIBUTES_REVISION_1;
+        check_header(machine, module.handle, call.arg(2), ndis_sys::NDIS_OBJECT_TYPE_FILTER_ATTRIBUTES, size);
         module.context.set(call.arg(1));
         module.attributes_set.set(true);
         0
     }),
-    function!("NdisFRestartFilter", Dispatch, restart_filter),
-    function!("NdisFPauseComplete", Dispatch, pause_complete),
-    function!("NdisSetOptionalHandlers", Passive, set_optional_handlers),
-    function!("NdisFSendNetBufferLists", Dispatch, send),
-    function!("NdisFSendNetBufferListsComplete", Dispatch, send_complete),
-    function!("NdisFCancelSendNetBufferLists", Dispatch, cancel_send),
-    function!("NdisFOidRequest", Dispatch, oid_request),
-    function!("NdisFOidRequestComplete", Dispatch, oid_request_complete),
-    function!("NdisFCancelOidRequest", Dispatch, |machine, call| {
-        // Miniports of this machine answer at once, so nothing is left to be cancelled.
-        machine.ndis.module(machine, call.arg(0), "NdisFCancelOidRequest");
-        0
-    }),
-    function!("NdisFIndicateStatus", Dispatch, |machine, call| {
-        let module = machine.ndis.module(machine, call.arg(0), "NdisFIndicateStatus");
-        may_indicate(machine, &module, "NdisFIndicateStatus");
+    function!("NdisFRestartFilter", 1, Dispatch, restart_filter),
+    function!("NdisFPauseComplete", 1, Dispatch, pause_complete),
+    function!("NdisFRestartComplete", 2, Passive, restart_complete),
+    function!("NdisSetOptionalHandlers", 2, Passive, set_optional_handlers),
+    function!("NdisFSendNetBufferLists", 4, Dispatch, send),
+    function!("NdisFSendNetBufferListsComplete", 3, Dispatch, send_complete),
+    function!("NdisFCancelSendNetBufferLists", 2, Dispatch, cancel_send),
+    function!("NdisFIndicateStatus", 2, Dispatch, indicate_status),
+    function!("NdisFNetPnPEvent", 2, Passive, net_pnp_event),
+    function!("NdisFDevicePnPEventNotify", 2, Passive, |machine, call| {
+        let module = machine.ndis.module(machine, call.arg(0), "NdisFDevicePnPEventNotify");
+        stack::may_indicate(machine, &module, "NdisFDevicePnPEventNotify");
         let adapter = module.adapter();
         let at = stack::position(&adapter, &module);
-        stack::status_up(machine, &adapter, at + 1, call.arg(1));
+        stack::device_event_down(machine, &adapter, at, call.arg(1));
         0
     }),
-    function!("NdisFNetPnPEvent", Passive, |machine, call| {
-        let module = machine.ndis.module(machine, call.arg(0), "NdisFNetPnPEvent");
-        // Events from NDIS to a module end here; those on their way through a stack are forwarded by NDIS.
-        may_indicate(machine, &module, "NdisFNetPnPEvent");
-        0
-    }),
-    function!("NdisFDevicePnPEventNotify", Passive, |machine, call| {
-        machine.ndis.module(machine, call.arg(0), "NdisFDevicePnPEventNotify");
-        0
-    }),
-    function!("NdisGetVersion", Dispatch, |machine, _| u64::from(machine.configuration.ndis_version)),
+    function!("NdisFGetOptionalSwitchHandlers", 3, Dispatch, |_, _| u64::from(NDIS_STATUS_NOT_SUPPORTED as u32)),
 ];
+
+/// A structure for NDIS says what it is, and has the size of its revision at least.
+pub(super) fn check_header(machine: &Machine, handle: u64, structure: u64, kind: u8, size: u16) {
+    machine.checked();
+    let (found, found_size): (u8, u16) = (get(structure), get(structure + 2));
+    if found != kind || found_size < size {
+        let text = format!("A structure for NDIS has the header {found:#x}, {found_size:#x} bytes");
+        machine.stop(&rule::OBJECT_HEADER, [handle, structure, 0], text);
+    }
+}
+
+/// `NdisFIndicateStatus`: of its own, or of what is below.
+fn indicate_status(machine: &Machine, call: &Call<'_>) -> u64 {
+    let module = machine.ndis.module(machine, call.arg(0), "NdisFIndicateStatus");
+    stack::may_indicate(machine, &module, "NdisFIndicateStatus");
+    let indication = call.arg(1);
+    let size = ndis_sys::NDIS_SIZEOF_STATUS_INDICATION_REVISION_1;
+    check_header(machine, module.handle, indication, ndis_sys::NDIS_OBJECT_TYPE_STATUS_INDICATION, size);
+    let bytes = field!(indication, Indication, StatusBufferSize, u32);
+    if bytes != 0 && field!(indication, Indication, StatusBuffer, u64) == 0 {
+        let text = format!("A status indication says {bytes} bytes and has no buffer");
+        machine.stop(&rule::STATUS_BUFFER, [0, module.handle, indication], text);
+    }
+    let source = field!(indication, Indication, SourceHandle, u64);
+    if source != module.handle && !stack::is_source(machine, source) {
+        let text = "The SourceHandle of a status indication is nobody's";
+        machine.stop(&rule::STATUS_SOURCE, [indication, source, module.handle], text);
+    }
+    let adapter = module.adapter();
+    let at = stack::position(&adapter, &module);
+    stack::status_up(machine, &adapter, at + 1, indication);
+    0
+}
+
+/// `NdisFNetPnPEvent`: an event goes on down the stack.
+fn net_pnp_event(machine: &Machine, call: &Call<'_>) -> u64 {
+    let module = machine.ndis.module(machine, call.arg(0), "NdisFNetPnPEvent");
+    stack::may_indicate(machine, &module, "NdisFNetPnPEvent");
+    let notification = call.arg(1);
+    let event = field!(notification, Notification, NetPnPEvent.NetEvent, i32);
+    // The last event that there is, and the ones that are NDIS's to send to a filter only.
+    if !(0..=22).contains(&event) {
+        let text = format!("A PnP event is passed on that is none: {event}");
+        machine.stop(&rule::NET_PNP_EVENT, [module.handle, notification, 0], text);
+    }
+    let adapter = module.adapter();
+    let at = stack::position(&adapter, &module);
+    stack::net_event_down(machine, &adapter, at, notification) as u64
+}
+
+fn restart_complete(machine: &Machine, call: &Call<'_>) -> u64 {
+    let module = machine.ndis.module(machine, call.arg(0), "NdisFRestartComplete");
+    machine.checked();
+    if module.state.get() != State::Restarting || module.restart_completed.get().is_some() {
+        let text = format!("NdisFRestartComplete is called for a module that is {:?}", module.state.get());
+        machine.stop(&rule::RESTART_UNASKED, [module.handle, module.state.get() as u64, 0], text);
+    }
+    module.restart_completed.set(Some(call.arg(1) as i32));
+    0
+}
 
 /// `NdisFRegisterFilterDriver`: checks what is registered as NDIS does.
 fn register(machine: &Machine, call: &Call<'_>) -> u64 {
@@ -100,10 +147,10 @@ fn register(machine: &Machine, call: &Call<'_>) -> u64 {
     {
         return refused(NDIS_STATUS_BAD_CHARACTERISTICS);
     }
-    let handlers = Handlers::read(characteristics);
+    let handlers = Handlers::read(characteristics, revision);
     let mandatory = [handlers.attach, handlers.detach, handlers.restart, handlers.pause];
     let paired = (handlers.data.receive == 0 && handlers.data.receive_return == 0 || handlers.status != 0)
-        && (handlers.oid_request_complete == 0 || handlers.oid_request != 0);
+        && (handlers.oid.complete == 0 || handlers.oid.request != 0);
     let unique = characteristics + std::mem::offset_of!(Characteristics, UniqueName) as u64;
     let service = characteristics + std::mem::offset_of!(Characteristics, ServiceName) as u64;
     if mandatory.contains(&0) || !paired || text(unique).is_empty() || text(service).is_empty() {
@@ -111,7 +158,9 @@ fn register(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     let handle = machine.ndis.new_handle();
     put(out, handle);
-    let driver = FilterDriver { handle, object, context, handlers, registered: Cell::new(true) };
+    let flags = field!(characteristics, Characteristics, Flags, u32);
+    let mandatory = flags & ndis_sys::NDIS_FILTER_DRIVER_MANDATORY != 0;
+    let driver = FilterDriver { handle, object, context, handlers, registered: Cell::new(true), mandatory };
     machine.ndis.drivers.borrow_mut().push(Rc::new(driver));
     if handlers.set_options != 0 {
         let result = machine.call(handlers.set_options, &[handle, context]);
@@ -157,19 +206,12 @@ fn pause_complete(machine: &Machine, call: &Call<'_>) -> u64 {
     let module = machine.ndis.module(machine, call.arg(0), "NdisFPauseComplete");
     machine.checked();
     if module.pause_completed.get() && module.state.get() == State::Pausing {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0x92010, module.handle, 1, 0],
-            "NdisFPauseComplete is called twice for one pause (rule NdisFilterTimedPauseComplete)",
-        );
+        let text = "NdisFPauseComplete is called twice for one pause (rule NdisFilterTimedPauseComplete)";
+        machine.stop(&rule::PAUSE, [module.handle, 1, 0], text);
     }
     if module.state.get() != State::Pausing {
-        machine.contract(
-            contract::PAUSE_COMPLETE_WITHOUT_PAUSE,
-            [module.handle, module.state.get() as u64, 0],
-            format!("NdisFPauseComplete is called for a module that is {:?}", module.state.get()),
-            Vec::new(),
-        );
+        let text = format!("NdisFPauseComplete is called for a module that is {:?}", module.state.get());
+        machine.stop(&rule::PAUSE_UNASKED, [module.handle, module.state.get() as u64, 0], text);
     }
     stack::check_nothing_out(machine, &module, "NdisFPauseComplete is called");
     module.pause_completed.set(true);
@@ -184,12 +226,8 @@ fn set_optional_handlers(machine: &Machine, call: &Call<'_>) -> u64 {
         return NDIS_STATUS_NOT_SUPPORTED as u32 as u64;
     }
     if !module.in_options.get() {
-        machine.contract(
-            contract::INVALID_OBJECT,
-            [handle, 0, 0],
-            "NdisSetOptionalHandlers is called outside FilterSetModuleOptions",
-            Vec::new(),
-        );
+        let text = "NdisSetOptionalHandlers is called outside FilterSetModuleOptions";
+        machine.stop(&rule::OPTIONS, [handle, 0, 0], text);
     }
     let data = DataHandlers {
         send: field!(handlers, Partial, SendNetBufferListsHandler, u64),
@@ -213,28 +251,19 @@ fn set_optional_handlers(machine: &Machine, call: &Call<'_>) -> u64 {
         ),
     ];
     if let Some((_, text)) = needs.iter().find(|(broken, _)| *broken) {
-        machine.contract(
-            contract::MISSING_HANDLER,
-            [handle, 0, 0],
-            format!("A module sets {text}"),
-            Vec::new(),
-        );
+        machine.stop(&rule::MISSING_HANDLER, [handle, 0, 0], format!("A module sets {text}"));
     }
     module.data.set(data);
     0
 }
 
 /// A flag that says `DISPATCH_LEVEL` has to be true.
-fn check_dispatch_flag(machine: &Machine, flags: u64, name: &str) {
+pub(super) fn check_dispatch_flag(machine: &Machine, flags: u64, name: &str) {
     machine.checked();
     let irql = machine.scheduler.irql();
     if flags & 1 != 0 && irql != DISPATCH {
-        machine.contract(
-            contract::IRQL,
-            [u64::from(irql), flags, 0],
-            format!("{name} is called with the flag for DISPATCH_LEVEL at IRQL {irql}"),
-            Vec::new(),
-        );
+        let text = format!("{name} is called with the flag for DISPATCH_LEVEL at IRQL {irql}");
+        machine.stop(&rule::DISPATCH_FLAG, [u64::from(irql), flags, 0], text);
     }
 }
 
@@ -250,15 +279,11 @@ fn send(machine: &Machine, call: &Call<'_>) -> u64 {
 }
 
 /// NDIS may complete inside a send call, and calls the driver back: with a lock held that is a deadlock.
-fn check_no_locks(machine: &Machine, name: &str) {
+pub(super) fn check_no_locks(machine: &Machine, name: &str) {
     machine.checked();
-    if let Some(lock) = machine.scheduler.locks_held().first() {
-        machine.contract(
-            contract::LOCK_ACROSS_NDIS,
-            [*lock, 0, 0],
-            format!("{name} is called with a spin lock held: NDIS may complete inside the call"),
-            Vec::new(),
-        );
+    if let Some(lock) = machine.scheduler.this().spin_lock() {
+        let text = format!("{name} is called with a spin lock held: NDIS may complete inside the call");
+        machine.stop(&rule::LOCK_ACROSS_NDIS, [lock, 0, 0], text);
     }
 }
 
@@ -269,14 +294,12 @@ fn send_complete(machine: &Machine, call: &Call<'_>) -> u64 {
     for list in &lists {
         machine.checked();
         let owner = machine.ndis.lists.owner(*list);
-        let source = field!(*list, ndis_sys::NET_BUFFER_LIST, SourceHandle, u64);
-        if source == module.handle || owner != Some(Owner::Module(module.handle)) {
-            machine.contract(
-                contract::NBL_NOT_OWNED_AT_COMPLETE,
-                [*list, module.handle, source],
-                format!("A list is completed by a module that originated it or does not own it (completed twice?); owner: {owner:?}"),
-                machine.ndis.lists.history(*list),
+        let own = machine.ndis.lists.home(*list) == Some(Owner::Module(module.handle));
+        if own || owner != Some(Owner::Module(module.handle)) {
+            let text = format!(
+                "A list is completed by a module that originated it or does not own it (completed twice?); owner: {owner:?}"
             );
+            machine.stop_about(&rule::COMPLETE_NOT_OWNED, [2, *list, module.handle, 0], text, *list);
         }
         machine.ndis.lists.give(
             machine,
@@ -304,73 +327,5 @@ fn cancel_send(machine: &Machine, call: &Call<'_>) -> u64 {
         }
     }
     adapter.cancel(machine, call.arg(1));
-    0
-}
-
-/// A module may indicate and request in every state but the first and the last.
-fn may_indicate(machine: &Machine, module: &Module, name: &str) {
-    machine.checked();
-    if matches!(module.state.get(), State::Attaching | State::Detached) {
-        machine.contract(
-            contract::SEND_WHILE_NOT_RUNNING,
-            [module.handle, 0, module.state.get() as u64],
-            format!("{name} is called by a module that is {:?}", module.state.get()),
-            Vec::new(),
-        );
-    }
-}
-
-fn oid_request(machine: &Machine, call: &Call<'_>) -> u64 {
-    let module = machine.ndis.module(machine, call.arg(0), "NdisFOidRequest");
-    may_indicate(machine, &module, "NdisFOidRequest");
-    let request = call.arg(1);
-    if get::<u8>(request) != ndis_sys::NDIS_OBJECT_TYPE_OID_REQUEST {
-        return NDIS_STATUS_INVALID_PARAMETER as u32 as u64;
-    }
-    let adapter = module.adapter();
-    let at = stack::position(&adapter, &module);
-    let lower = adapter
-        .modules
-        .borrow()
-        .iter()
-        .take(at)
-        .rev()
-        .find(|module| module.driver.handlers.oid_request != 0)
-        .cloned();
-    match lower {
-        Some(lower) => machine.call(lower.driver.handlers.oid_request, &[lower.context.get(), request]),
-        None => u64::from(miniport_oid(request) as u32),
-    }
-}
-
-/// The miniport's OID handler: it knows the packet filter.
-pub(crate) fn miniport_oid(request: u64) -> i32 {
-    let oid = field!(request, Oid, DATA.QUERY_INFORMATION.Oid, u32);
-    let buffer = field!(request, Oid, DATA.QUERY_INFORMATION.InformationBuffer, u64);
-    let length = field!(request, Oid, DATA.QUERY_INFORMATION.InformationBufferLength, u32);
-    if oid != OID_GEN_CURRENT_PACKET_FILTER {
-        return NDIS_STATUS_INVALID_OID;
-    }
-    if length < 4 {
-        set!(request, Oid, DATA.QUERY_INFORMATION.BytesNeeded, 4u32);
-        return ndis_sys::NDIS_STATUS_BUFFER_TOO_SHORT;
-    }
-    put::<u32>(buffer, 0x2B);
-    set!(request, Oid, DATA.QUERY_INFORMATION.BytesWritten, 4u32);
-    status::SUCCESS
-}
-
-fn oid_request_complete(machine: &Machine, call: &Call<'_>) -> u64 {
-    let module = machine.ndis.module(machine, call.arg(0), "NdisFOidRequestComplete");
-    let pending = module.oid.borrow_mut().take();
-    machine.checked();
-    match pending {
-        Some((request, done)) if request == call.arg(1) => done.set(Some(call.arg(2) as i32)),
-        _ => machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0x91002, call.arg(1), 0, 0],
-            "An OID request is completed that is not pending (rule NdisOidDoubleComplete)",
-        ),
-    }
     0
 }

@@ -1,9 +1,13 @@
 //! NDIS: adapters, filter stacks, and who owns which list.
 
 pub mod adapter;
+pub(crate) mod buffers;
 pub(crate) mod exports;
 mod lists;
 mod module;
+pub mod oid;
+pub(crate) mod receive;
+pub(crate) mod services;
 mod stack;
 pub(crate) mod support;
 
@@ -16,6 +20,8 @@ use anyhow::Result;
 use self::adapter::{Adapter, Settings};
 use self::lists::Lists;
 use self::module::{FilterDriver, Module};
+use self::oid::OidRequests;
+use self::services::Services;
 use self::support::Support;
 use crate::machine::Machine;
 
@@ -38,7 +44,11 @@ pub(crate) struct Ndis {
     stale: RefCell<BTreeSet<u64>>,
     pub(crate) lists: Lists,
     pub(crate) support: Support,
+    pub(crate) services: Services,
+    pub(crate) oids: OidRequests,
     next_handle: Cell<u64>,
+    /// The longest that a work item waits for its turn, in 100 ns.
+    longest_work_delay: Cell<u64>,
 }
 
 impl Ndis {
@@ -59,6 +69,19 @@ impl Ndis {
             .borrow()
             .iter()
             .any(|adapter| adapter.physical_device() == object && adapter.is_present())
+    }
+
+    /// How long a work item waits for its turn.
+    pub(crate) fn work_delay(&self) -> u64 {
+        match self.longest_work_delay.get() {
+            0 => 0,
+            longest => crate::machine::current().scheduler.choose(longest),
+        }
+    }
+
+    /// Work items wait up to this many microseconds for their turn.
+    pub(crate) fn delay_work(&self, microseconds: u64) {
+        self.longest_work_delay.set(microseconds * 10);
     }
 
     /// A handle that no driver may look behind.
@@ -86,7 +109,7 @@ impl Ndis {
 
 /// NDIS reads a filter block that is gone: what a user of a stale handle sees on Windows (seed 003).
 fn stale(machine: &Machine, handle: u64, function: &str, was: bool) -> ! {
-    use crate::bugcheck::code::{DRIVER_IRQL_NOT_LESS_OR_EQUAL, SYSTEM_SERVICE_EXCEPTION};
+    use crate::rule::{ACCESS_RAISED, ACCESS_SERVICE};
     /// `STATUS_ACCESS_VIOLATION`.
     const ACCESS_VIOLATION: u64 = 0xC000_0005;
     /// Where the machine says that its NDIS lies.
@@ -95,7 +118,7 @@ fn stale(machine: &Machine, handle: u64, function: &str, was: bool) -> ! {
     let text = format!("ndis!{function} uses the handle {handle:#x}, which belongs to {what}");
     let irql = machine.scheduler.irql();
     if irql >= crate::sched::DISPATCH {
-        machine.bugcheck(DRIVER_IRQL_NOT_LESS_OR_EQUAL, [handle, u64::from(irql), 0, NDIS], text)
+        machine.stop_for_good(&ACCESS_RAISED, [handle, u64::from(irql), 0, NDIS], text)
     }
-    machine.bugcheck(SYSTEM_SERVICE_EXCEPTION, [ACCESS_VIOLATION, NDIS, handle, 0], text)
+    machine.stop_for_good(&ACCESS_SERVICE, [ACCESS_VIOLATION, NDIS, handle, 0], text)
 }

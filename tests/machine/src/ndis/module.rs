@@ -1,5 +1,5 @@
 //! Filter drivers and their modules, as NDIS keeps them.
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 
 use ndis_sys::NDIS_FILTER_DRIVER_CHARACTERISTICS as Characteristics;
@@ -33,11 +33,22 @@ pub(crate) struct Handlers {
     pub(crate) detach: u64,
     pub(crate) restart: u64,
     pub(crate) pause: u64,
-    pub(crate) oid_request: u64,
-    pub(crate) oid_request_complete: u64,
+    pub(crate) oid: OidHandlers,
+    pub(crate) direct_oid: OidHandlers,
+    /// Request, and its completion.
+    pub(crate) synchronous_oid: (u64, u64),
+    pub(crate) device_pnp_event: u64,
     pub(crate) net_pnp_event: u64,
     pub(crate) status: u64,
     pub(crate) data: DataHandlers,
+}
+
+/// Handlers of OID requests of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OidHandlers {
+    pub(crate) request: u64,
+    pub(crate) complete: u64,
+    pub(crate) cancel: u64,
 }
 
 /// Data handlers, which a module may change.
@@ -51,8 +62,8 @@ pub(crate) struct DataHandlers {
 }
 
 impl Handlers {
-    /// Reads them from what a driver registered.
-    pub(crate) fn read(characteristics: u64) -> Self {
+    /// Reads them from what a driver registered in a revision.
+    pub(crate) fn read(characteristics: u64, revision: u8) -> Self {
         macro_rules! handler {
             ($name:ident) => {
                 field!(characteristics, Characteristics, $name, u64)
@@ -65,8 +76,26 @@ impl Handlers {
             detach: handler!(DetachHandler),
             restart: handler!(RestartHandler),
             pause: handler!(PauseHandler),
-            oid_request: handler!(OidRequestHandler),
-            oid_request_complete: handler!(OidRequestCompleteHandler),
+            oid: OidHandlers {
+                request: handler!(OidRequestHandler),
+                complete: handler!(OidRequestCompleteHandler),
+                cancel: handler!(CancelOidRequestHandler),
+            },
+            direct_oid: if revision < 2 {
+                OidHandlers::default()
+            } else {
+                OidHandlers {
+                    request: handler!(DirectOidRequestHandler),
+                    complete: handler!(DirectOidRequestCompleteHandler),
+                    cancel: handler!(CancelDirectOidRequestHandler),
+                }
+            },
+            synchronous_oid: if revision < 3 {
+                (0, 0)
+            } else {
+                (handler!(SynchronousOidRequestHandler), handler!(SynchronousOidRequestCompleteHandler))
+            },
+            device_pnp_event: handler!(DevicePnPEventNotifyHandler),
             net_pnp_event: handler!(NetPnPEventHandler),
             status: handler!(StatusHandler),
             data: DataHandlers {
@@ -87,10 +116,9 @@ pub(crate) struct FilterDriver {
     pub(crate) context: u64,
     pub(crate) handlers: Handlers,
     pub(crate) registered: Cell<bool>,
+    /// Whether a stack without the filter is of no use.
+    pub(crate) mandatory: bool,
 }
-
-/// An OID request, and where its status goes.
-pub(crate) type PendingOid = (u64, Rc<Cell<Option<i32>>>);
 
 /// One module.
 pub(crate) struct Module {
@@ -100,8 +128,10 @@ pub(crate) struct Module {
     pub(crate) context: Cell<u64>,
     pub(crate) state: Cell<State>,
     pub(crate) data: Cell<DataHandlers>,
-    /// Lists that this module originated and that have not come back.
+    /// Lists that this module sent of its own and that have not come back.
     pub(crate) out: Cell<u64>,
+    /// Lists that this module indicated of its own and that have not come back.
+    pub(crate) received_out: Cell<u64>,
     /// `NdisFPauseComplete` was called for the pause that is going on.
     pub(crate) pause_completed: Cell<bool>,
     /// The thread that runs, or ran, the last of `FilterPause` and `FilterRestart`.
@@ -109,8 +139,10 @@ pub(crate) struct Module {
     /// `FilterSetModuleOptions` runs.
     pub(crate) in_options: Cell<bool>,
     pub(crate) attributes_set: Cell<bool>,
-    /// The OID request that is on its way through this module, and where it came from.
-    pub(crate) oid: RefCell<Option<PendingOid>>,
+    /// `NdisFRestartComplete` was called for the restart that is going on, with this status.
+    pub(crate) restart_completed: Cell<Option<i32>>,
+    /// The OID request of its own that is out, or 0.
+    pub(crate) own_oid: Cell<u64>,
 }
 
 impl Module {
@@ -124,11 +156,13 @@ impl Module {
             state: Cell::new(State::Attaching),
             data: Cell::new(data),
             out: Cell::new(0),
+            received_out: Cell::new(0),
             pause_completed: Cell::new(false),
             transition_thread: Cell::new(0),
             in_options: Cell::new(false),
             attributes_set: Cell::new(false),
-            oid: RefCell::new(None),
+            restart_completed: Cell::new(None),
+            own_oid: Cell::new(0),
         }
     }
 

@@ -3,18 +3,19 @@ use std::rc::Rc;
 
 use ndis_sys::{
     NDIS_FILTER_ATTACH_PARAMETERS as Attach, NDIS_FILTER_PAUSE_PARAMETERS as Pause,
-    NDIS_FILTER_RESTART_PARAMETERS as Restart, NDIS_OID_REQUEST as Request,
-    NDIS_RESTART_ATTRIBUTES as Attributes, NDIS_RESTART_GENERAL_ATTRIBUTES as General, NET_BUFFER_LIST,
-    NET_PNP_EVENT_NOTIFICATION as Notification, NetEventFilterPreDetach,
+    NDIS_FILTER_RESTART_PARAMETERS as Restart, NDIS_RESTART_ATTRIBUTES as Attributes,
+    NDIS_RESTART_GENERAL_ATTRIBUTES as General, NDIS_STATUS_INDICATION as Indication, NET_BUFFER_LIST,
+    NET_DEVICE_PNP_EVENT as DeviceEvent, NET_PNP_EVENT_NOTIFICATION as Notification, NetEventFilterPreDetach,
 };
 
 use super::adapter::{Adapter, PauseRecord, State as AdapterState};
 use super::lists::{self, Owner, chain, link};
 use super::module::{FilterDriver, Module, State};
 use super::{Ndis, status};
-use crate::bugcheck::{code, contract};
+use crate::kernel::after_callback;
 use crate::machine::{Machine, current};
 use crate::memory::{Use, field, set};
+use crate::rule;
 use crate::sched::DISPATCH;
 
 /// Driver Verifier's limit for a pause (rule NdisFilterTimedPauseComplete): 10 s, in 100 ns.
@@ -66,12 +67,8 @@ impl Ndis {
         machine.checked();
         let found = self.drivers.borrow().iter().find(|driver| driver.handle == handle).cloned();
         let Some(driver) = found.filter(|driver| driver.registered.get()) else {
-            machine.contract(
-                contract::INVALID_OBJECT,
-                [handle, 0, 0],
-                "A filter driver is deregistered that is not registered",
-                Vec::new(),
-            );
+            let text = "A filter driver is deregistered that is not registered";
+            machine.stop(&rule::OBJECT, [handle, 0, 0], text);
             return;
         };
         self.detach_driver(driver.object);
@@ -85,23 +82,21 @@ impl Ndis {
         let registered =
             self.drivers.borrow().iter().any(|driver| driver.object == object && driver.registered.get());
         if registered {
-            machine.contract(
-                contract::NOT_DEREGISTERED,
-                [object, 0, 0],
-                "A filter driver is unloaded without NdisFDeregisterFilterDriver",
-                Vec::new(),
-            );
+            let text = "A filter driver is unloaded without NdisFDeregisterFilterDriver";
+            machine.stop(&rule::NOT_DEREGISTERED, [object, 0, 0], text);
         }
         self.drivers.borrow_mut().retain(|driver| driver.object != object);
         let pools = self.lists.pools_left();
-        let left = self.support.left();
+        let left = self.support.left() + self.services.left() + self.oids.clones_left();
         let buffers = machine.dma.buffers_left();
-        if pools + left + buffers != 0 {
-            machine.bugcheck(
-                code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-                [0x62, object, 0, (pools + left + buffers) as u64],
-                format!("The driver is unloaded and leaves {pools} list pools, {left} timers, MDLs or clones, {buffers} common buffers"),
+        // Other drivers may have theirs.
+        let last = machine.drivers.borrow().iter().all(|driver| driver.unloaded || driver.object == object);
+        if last && pools + left + buffers != 0 {
+            let text = format!(
+                "The driver is unloaded and leaves {pools} list pools, {left} timers, MDLs, locks, work items or \
+                 clones, {buffers} common buffers"
             );
+            machine.stop(&rule::OBJECTS_LEFT, [object, 0, (pools + left + buffers) as u64], text);
         }
     }
 }
@@ -119,16 +114,16 @@ fn attach(machine: &Machine, adapter: &Rc<Adapter>, driver: &Rc<FilterDriver>) {
     machine.checked();
     if result == status::SUCCESS {
         if !module.attributes_set.get() {
-            machine.contract(
-                contract::INVALID_OBJECT,
-                [module.handle, 0, 0],
-                "FilterAttach succeeded without NdisFSetAttributes",
-                Vec::new(),
-            );
+            let text = "FilterAttach succeeded without NdisFSetAttributes";
+            machine.stop(&rule::ATTACH_FAILED_STATE, [module.handle, 0, 0], text);
         }
         module.state.set(State::Paused);
     } else {
         forget(machine, adapter, &module);
+        // Without a mandatory filter the rest of the stack is of no use: no protocol binds.
+        if driver.mandatory {
+            adapter.unusable.set(true);
+        }
     }
 }
 
@@ -181,31 +176,10 @@ fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u
     parameters
 }
 
-fn header(structure: u64, kind: u8, revision: u8, size: u16) {
+pub(super) fn header(structure: u64, kind: u8, revision: u8, size: u16) {
     crate::memory::put::<u8>(structure, kind);
     crate::memory::put::<u8>(structure + 1, revision);
     crate::memory::put::<u16>(structure + 2, size);
-}
-
-/// What must hold when a callback at `PASSIVE_LEVEL` returns.
-fn after_callback(machine: &Machine, name: &str, before: u8) {
-    machine.checked();
-    let after = machine.scheduler.irql();
-    if after != before {
-        machine.contract(
-            contract::IRQL_ON_RETURN,
-            [u64::from(before), u64::from(after), 0],
-            format!("{name} returned at IRQL {after}; it was called at {before}"),
-            Vec::new(),
-        );
-    }
-    if let Some(lock) = machine.scheduler.locks_held().first() {
-        machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0x40009, *lock, 0, 0],
-            format!("{name} returned holding a spin lock (rule SpinLock)"),
-        );
-    }
 }
 
 /// Pauses a stack: the protocol, the filters from the top down, the miniport.
@@ -213,6 +187,7 @@ pub(crate) fn pause(machine: &Machine, adapter: &Rc<Adapter>, reason: u32) {
     adapter.protocol_running.set(false);
     let host = adapter.clone();
     machine.scheduler.wait("the protocol's sends", None, move || host.host_outstanding() == 0);
+    adapter.protocol_returns_all(machine);
     let modules = adapter.modules.borrow().clone();
     for module in modules.iter().rev().filter(|module| module.state.get() == State::Running) {
         pause_module(machine, adapter, module, reason);
@@ -236,7 +211,7 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
     let in_flight = module.out.get();
     module.pause_completed.set(false);
     module.state.set(State::Pausing);
-    module.transition_thread.set(machine.scheduler.this().id);
+    module.transition_thread.set(machine.scheduler.thread_id());
     let result = machine.call(module.driver.handlers.pause, &[module.context.get(), parameters]) as i32;
     machine.memory.free(parameters);
     after_callback(machine, "FilterPause", 0);
@@ -244,11 +219,8 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
     match result {
         status::SUCCESS => {
             if module.pause_completed.get() {
-                machine.bugcheck(
-                    code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-                    [0x92010, module.handle, 0, 0],
-                    "FilterPause returned success and NdisFPauseComplete was called as well (rule NdisFilterTimedPauseComplete)",
-                );
+                let text = "FilterPause returned success and NdisFPauseComplete was called as well (rule NdisFilterTimedPauseComplete)";
+                machine.stop(&rule::PAUSE, [module.handle, 0, 0], text);
             }
             check_nothing_out(machine, module, "FilterPause returned success");
         }
@@ -260,39 +232,42 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
                 .wait("NdisFPauseComplete", Some(limit), move || waited.pause_completed.get());
             machine.checked();
             if !completed {
-                machine.bugcheck(
-                    code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-                    [0x92010, module.handle, module.out.get(), 0],
-                    format!(
-                        "A pause was not completed within 10 s (rule NdisFilterTimedPauseComplete); {} lists are out, the adapter holds some of them: {}",
-                        module.out.get(),
-                        adapter.holds_of(module.handle)
-                    ),
+                let out = module.out.get() + module.received_out.get();
+                let text = format!(
+                    "A pause was not completed within 10 s (rule NdisFilterTimedPauseComplete); {out} lists are out, the adapter holds some of them: {}",
+                    adapter.holds_of(module.handle)
                 );
+                machine.stop_with(&rule::PAUSE, [0x92010, module.handle, out, 0], text, lost(machine, module));
             }
         }
-        other => machine.bugcheck(
-            code::DRIVER_VERIFIER_DETECTED_VIOLATION,
-            [0x92010, module.handle, other as u64, 0],
+        other => machine.stop(
+            &rule::PAUSE,
+            [module.handle, other as u64, 0],
             "FilterPause failed, which it may not (rule NdisFilterTimedPauseComplete)",
         ),
     }
     module.state.set(State::Paused);
+    let foreign = machine.ndis.lists.foreign_of(module.handle);
+    if foreign != 0 {
+        let text = format!("A module is paused and keeps {foreign} lists of others");
+        machine.stop(&rule::FOREIGN_KEPT, [module.handle, foreign as u64, 0], text);
+    }
     let microseconds = (machine.scheduler.now() - began) / 10;
     adapter.pauses.borrow_mut().push(PauseRecord { in_flight, microseconds });
+}
+
+/// Who has the lists of a module that have not come back.
+fn lost(machine: &Machine, module: &Module) -> Vec<String> {
+    machine.ndis.lists.out_of(machine, module.handle)
 }
 
 /// A pause is reported complete: no list of the module may be out.
 pub(crate) fn check_nothing_out(machine: &Machine, module: &Module, what: &str) {
     machine.checked();
-    let out = module.out.get();
+    let out = module.out.get() + module.received_out.get();
     if out != 0 {
-        machine.contract(
-            contract::PAUSED_WITH_NBLS_OUT,
-            [module.handle, out, 0],
-            format!("{what} while {out} lists that the module originated have not come back"),
-            Vec::new(),
-        );
+        let text = format!("{what} while {out} lists that the module originated have not come back");
+        machine.stop_with(&rule::PAUSED_WITH_LISTS, [5, module.handle, out, 0], text, lost(machine, module));
     }
 }
 
@@ -316,7 +291,7 @@ pub(crate) fn restart(machine: &Machine, adapter: &Rc<Adapter>) {
     for module in &modules {
         restart_module(machine, adapter, module);
     }
-    adapter.protocol_running.set(true);
+    adapter.protocol_running.set(!adapter.unusable.get());
 }
 
 fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>) {
@@ -350,16 +325,28 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     set!(parameters, Restart, MiniportMediaType, ndis_sys::NdisMedium802_3);
     set!(parameters, Restart, RestartAttributes, attributes);
     module.state.set(State::Restarting);
-    module.transition_thread.set(machine.scheduler.this().id);
-    let result = machine.call(module.driver.handlers.restart, &[module.context.get(), parameters]) as i32;
+    module.restart_completed.set(None);
+    module.transition_thread.set(machine.scheduler.thread_id());
+    let mut result = machine.call(module.driver.handlers.restart, &[module.context.get(), parameters]) as i32;
+    after_callback(machine, "FilterRestart", 0);
+    if result == status::PENDING {
+        let waited = module.clone();
+        machine.scheduler.wait("NdisFRestartComplete", None, move || waited.restart_completed.get().is_some());
+        result = module.restart_completed.get().unwrap_or(status::FAILURE);
+    } else if module.restart_completed.get().is_some() {
+        let text = "FilterRestart did not pend and NdisFRestartComplete was called as well";
+        machine.stop(&rule::RESTART_UNASKED, [module.handle, 0, 1], text);
+    }
     machine.memory.free(parameters);
     machine.memory.free(attributes);
-    after_callback(machine, "FilterRestart", 0);
     if result == status::SUCCESS {
         module.state.set(State::Running);
     } else {
         module.state.set(State::Paused);
         detach(machine, adapter, module);
+        if module.driver.mandatory {
+            adapter.unusable.set(true);
+        }
     }
 }
 
@@ -382,9 +369,14 @@ fn detach(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>) {
         after_callback(machine, "FilterNetPnPEvent", 0);
     }
     machine.checked();
-    let out = module.out.get();
+    let out = module.out.get() + module.received_out.get();
     if out != 0 {
         machine.leaked_lists(module.handle, out);
+    }
+    let requests = machine.ndis.oids.left_with(module.handle);
+    if requests != 0 {
+        let text = format!("A module is detached while {requests} OID requests of it are out");
+        machine.stop(&rule::OID_LEFT, [module.handle, requests as u64, 0], text);
     }
     machine.call(module.driver.handlers.detach, &[module.context.get()]);
     after_callback(machine, "FilterDetach", 0);
@@ -411,6 +403,7 @@ pub(crate) fn bring_up(machine: &Machine, adapter: &Rc<Adapter>) {
         return;
     }
     adapter.set_state(AdapterState::Paused);
+    adapter.unusable.set(false);
     let drivers = machine.ndis.drivers.borrow().clone();
     for driver in drivers.iter().filter(|driver| driver.registered.get()) {
         attach(machine, adapter, driver);
@@ -464,21 +457,18 @@ pub(crate) fn complete_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
     }
     machine.checked();
     let source = |list: u64| field!(list, NET_BUFFER_LIST, SourceHandle, u64);
+    let home = |list: u64| machine.ndis.lists.home(list);
     if let Some(list) = lists.iter().find(|list| machine.ndis.is_stale(source(**list))) {
         super::stale(machine, source(*list), "NdisMSendNetBufferListsComplete", true);
     }
     let modules: Vec<Rc<Module>> = adapter.modules.borrow().iter().skip(from).cloned().collect();
     for module in modules {
-        let own: Vec<u64> = lists.iter().copied().filter(|list| source(*list) == module.handle).collect();
+        let own: Vec<u64> = lists.iter().copied().filter(|list| home(*list) == Some(Owner::Module(module.handle))).collect();
         let handler = module.data.get().send_complete;
         if handler == 0 {
             if !own.is_empty() {
-                machine.contract(
-                    contract::MISSING_HANDLER,
-                    [module.handle, own.len() as u64, 0],
-                    "Lists come back to a module without FilterSendNetBufferListsComplete",
-                    Vec::new(),
-                );
+                let text = "Lists come back to a module without FilterSendNetBufferListsComplete";
+                machine.stop(&rule::MISSING_HANDLER, [module.handle, own.len() as u64, 0], text);
             }
             continue;
         }
@@ -511,35 +501,24 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
         machine.checked();
         let owner = machine.ndis.lists.owner(*list);
         if owner != Some(Owner::Module(module.handle)) {
-            machine.contract(
-                contract::NBL_NOT_OWNED_AT_SEND,
-                [*list, module.handle, 0],
-                format!("A list is sent by a module that does not own it (sent twice?); owner: {owner:?}"),
-                machine.ndis.lists.history(*list),
-            );
+            let text = format!("A list is sent by a module that does not own it (sent twice?); owner: {owner:?}");
+            machine.stop_about(&rule::SEND_NOT_OWNED, [1, *list, module.handle, 0], text, *list);
         }
+        let own = machine.ndis.lists.home(*list) == Some(Owner::Module(module.handle));
         let source = field!(*list, NET_BUFFER_LIST, SourceHandle, u64);
-        if source != module.handle && !is_foreign(machine, source) {
-            machine.contract(
-                contract::SOURCE_HANDLE,
-                [*list, source, module.handle],
-                "The SourceHandle of a list is not the handle of the filter that originated it",
-                machine.ndis.lists.history(*list),
-            );
+        if own && source != module.handle || !own && !is_source(machine, source) {
+            let text = "The SourceHandle of a list is not the handle of the filter that originated it";
+            machine.stop_about(&rule::SOURCE_HANDLE, [8, *list, source, module.handle], text, *list);
         }
-        originated += u64::from(source == module.handle);
+        originated += u64::from(own);
     }
     if originated != 0 {
         check_may_originate(machine, module, originated);
         module.out.set(module.out.get() + originated);
     }
     if module.data.get().send_complete == 0 {
-        machine.contract(
-            contract::MISSING_HANDLER,
-            [module.handle, 0, 0],
-            "NdisFSendNetBufferLists is called by a module without FilterSendNetBufferListsComplete",
-            Vec::new(),
-        );
+        let text = "NdisFSendNetBufferLists is called by a module without FilterSendNetBufferListsComplete";
+        machine.stop(&rule::MISSING_HANDLER, [module.handle, 0, 0], text);
     }
     for list in &lists {
         machine.ndis.lists.give(machine, *list, Owner::Ndis, "sent with NdisFSendNetBufferLists");
@@ -547,19 +526,22 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
     lists
 }
 
-fn is_foreign(machine: &Machine, source: u64) -> bool {
+/// Whether a handle is that of somebody who originates.
+pub(super) fn is_source(machine: &Machine, source: u64) -> bool {
     machine.ndis.modules.borrow().contains_key(&source)
-        || machine.ndis.adapters().iter().any(|adapter| lists::protocol_handle(adapter.index) == source)
+        || machine.ndis.adapters().iter().any(|adapter| {
+            lists::protocol_handle(adapter.index) == source || lists::adapter_handle(adapter.index) == source
+        })
 }
 
 /// A filter originates while it runs. Two moments cannot be told from those just before and after: what it
 /// admitted before `FilterPause` was called may arrive while it is pausing, until the pause is complete; and
 /// what it admits after `FilterRestart` has opened its gate may arrive before that call has returned. The
 /// documents forbid both states; the machine forbids them to the thread that is inside the callback.
-fn check_may_originate(machine: &Machine, module: &Module, lists: u64) {
+pub(super) fn check_may_originate(machine: &Machine, module: &Module, lists: u64) {
     machine.checked();
     let state = module.state.get();
-    let concurrent = module.transition_thread.get() != machine.scheduler.this().id;
+    let concurrent = module.transition_thread.get() != machine.scheduler.thread_id();
     let may = match state {
         State::Running => true,
         State::Pausing => concurrent && !module.pause_completed.get(),
@@ -567,12 +549,8 @@ fn check_may_originate(machine: &Machine, module: &Module, lists: u64) {
         _ => false,
     };
     if !may {
-        machine.contract(
-            contract::SEND_WHILE_NOT_RUNNING,
-            [module.handle, lists, state as u64],
-            format!("A module originates {lists} lists while it is {state:?}"),
-            Vec::new(),
-        );
+        let text = format!("A module originates {lists} lists while it is {state:?}");
+        machine.stop(&rule::NOT_RUNNING, [module.handle, lists, state as u64], text);
     }
 }
 
@@ -587,41 +565,90 @@ pub(crate) fn status_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize, i
     }
 }
 
-/// The protocol queries an OID through the stack, on the running thread: status and answer.
-pub(crate) fn query_oid(machine: &Machine, adapter: &Rc<Adapter>, oid: u32) -> (i32, u32) {
-    let request = machine.memory.allocate(size_of::<Request>() as u64, Use::System("NDIS_OID_REQUEST"));
-    let answer = machine.memory.allocate(4, Use::System("OID buffer"));
+/// A module may indicate and request in every state but the first and the last.
+pub(super) fn may_indicate(machine: &Machine, module: &Module, name: &str) {
+    machine.checked();
+    if matches!(module.state.get(), State::Attaching | State::Detached) {
+        let text = format!("{name} is called by a module that is {:?}", module.state.get());
+        machine.stop(&rule::NOT_RUNNING, [module.handle, 0, module.state.get() as u64], text);
+    }
+}
+
+/// The adapter indicates a status of its own.
+pub(super) fn indicate_status(machine: &Machine, adapter: &Rc<Adapter>, status: i32, data: &[u8]) {
+    let indication =
+        machine.memory.allocate(size_of::<Indication>() as u64, Use::System("NDIS_STATUS_INDICATION"));
+    let buffer = machine.memory.allocate(data.len() as u64, Use::System("status buffer"));
+    crate::memory::put_bytes(buffer, data);
     header(
-        request,
-        ndis_sys::NDIS_OBJECT_TYPE_OID_REQUEST,
-        ndis_sys::NDIS_OID_REQUEST_REVISION_2,
-        ndis_sys::NDIS_SIZEOF_OID_REQUEST_REVISION_2,
+        indication,
+        ndis_sys::NDIS_OBJECT_TYPE_STATUS_INDICATION,
+        ndis_sys::NDIS_STATUS_INDICATION_REVISION_1,
+        ndis_sys::NDIS_SIZEOF_STATUS_INDICATION_REVISION_1,
     );
-    set!(request, Request, RequestType, ndis_sys::NdisRequestQueryInformation);
-    set!(request, Request, DATA.QUERY_INFORMATION.Oid, oid);
-    set!(request, Request, DATA.QUERY_INFORMATION.InformationBuffer, answer);
-    set!(request, Request, DATA.QUERY_INFORMATION.InformationBufferLength, 4u32);
-    let top =
-        adapter.modules.borrow().iter().rev().find(|module| module.driver.handlers.oid_request != 0).cloned();
-    let status = match top {
-        Some(module) => {
-            let done = Rc::new(std::cell::Cell::new(None));
-            module.oid.replace(Some((request, done.clone())));
-            let status =
-                machine.call(module.driver.handlers.oid_request, &[module.context.get(), request]) as i32;
-            if status == super::status::PENDING {
-                let waited = done.clone();
-                machine.scheduler.wait("an OID request", None, move || waited.get().is_some());
-                done.get().unwrap_or(status)
-            } else {
-                module.oid.replace(None);
-                status
-            }
-        }
-        None => super::exports::miniport_oid(request),
+    set!(indication, Indication, SourceHandle, lists::adapter_handle(adapter.index));
+    set!(indication, Indication, StatusCode, status);
+    set!(indication, Indication, StatusBuffer, if data.is_empty() { 0 } else { buffer });
+    set!(indication, Indication, StatusBufferSize, data.len() as u32);
+    status_up(machine, adapter, 0, indication);
+    machine.memory.free(indication);
+    machine.memory.free(buffer);
+}
+
+/// A PnP event of NDIS or of the protocol goes down the stack; its status.
+pub(super) fn net_event(machine: &Machine, adapter: &Rc<Adapter>, event: i32) -> i32 {
+    let notification =
+        machine.memory.allocate(size_of::<Notification>() as u64, Use::System("NET_PNP_EVENT_NOTIFICATION"));
+    header(
+        notification,
+        ndis_sys::NDIS_OBJECT_TYPE_DEFAULT,
+        ndis_sys::NET_PNP_EVENT_NOTIFICATION_REVISION_2,
+        ndis_sys::NDIS_SIZEOF_NET_PNP_EVENT_NOTIFICATION_REVISION_2,
+    );
+    set!(notification, Notification, NetPnPEvent.NetEvent, event);
+    let top = adapter.modules.borrow().len();
+    let status = net_event_down(machine, adapter, top, notification);
+    machine.memory.free(notification);
+    status
+}
+
+/// Gives a PnP event to the module below position `from` that wants it.
+pub(super) fn net_event_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize, notification: u64) -> i32 {
+    let lower = {
+        let modules = adapter.modules.borrow();
+        modules.iter().take(from).rev().find(|module| module.driver.handlers.net_pnp_event != 0).cloned()
     };
-    let value = crate::memory::get(answer);
-    machine.memory.free(request);
-    machine.memory.free(answer);
-    (status, value)
+    let Some(module) = lower else { return status::SUCCESS };
+    let result =
+        machine.call(module.driver.handlers.net_pnp_event, &[module.context.get(), notification]) as i32;
+    after_callback(machine, "FilterNetPnPEvent", 0);
+    result
+}
+
+/// A PnP event of the adapter's device goes down the stack.
+pub(super) fn device_event(machine: &Machine, adapter: &Rc<Adapter>, event: i32) {
+    let notification =
+        machine.memory.allocate(size_of::<DeviceEvent>() as u64, Use::System("NET_DEVICE_PNP_EVENT"));
+    header(
+        notification,
+        ndis_sys::NDIS_OBJECT_TYPE_DEFAULT,
+        ndis_sys::NET_DEVICE_PNP_EVENT_REVISION_1,
+        ndis_sys::NDIS_SIZEOF_NET_DEVICE_PNP_EVENT_REVISION_1,
+    );
+    set!(notification, DeviceEvent, DevicePnPEvent, event);
+    let top = adapter.modules.borrow().len();
+    device_event_down(machine, adapter, top, notification);
+    machine.memory.free(notification);
+}
+
+/// Gives a device's PnP event to the module below position `from` that wants it.
+pub(super) fn device_event_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize, notification: u64) {
+    let lower = {
+        let modules = adapter.modules.borrow();
+        modules.iter().take(from).rev().find(|module| module.driver.handlers.device_pnp_event != 0).cloned()
+    };
+    if let Some(module) = lower {
+        machine.call(module.driver.handlers.device_pnp_event, &[module.context.get(), notification]);
+        after_callback(machine, "FilterDevicePnPEventNotify", 0);
+    }
 }

@@ -1,125 +1,74 @@
-//! NDIS's support calls: list pools, MDLs, timers, clones of OID requests, control devices.
+//! NDIS's timers and control devices, and what of its small objects is out.
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ndis_sys::{
-    NDIS_DEVICE_OBJECT_ATTRIBUTES as Device, NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES, NDIS_OID_REQUEST,
+    NDIS_DEVICE_OBJECT_ATTRIBUTES as Device, NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,
     NDIS_STATUS_INVALID_PARAMETER, NDIS_STATUS_RESOURCES, NDIS_TIMER_CHARACTERISTICS as Timer,
 };
+use rustc_hash::FxHashSet;
 
-use super::lists;
-use crate::bugcheck::contract;
 use crate::kernel::{Call, Function, function};
 use crate::machine::{Machine, current};
-use crate::memory::{Use, bytes, field, get, put, put_bytes, text};
+use crate::memory::{field, get, put, text};
+use crate::rule;
 use crate::sched::Dpc;
 
 pub(crate) const FUNCTIONS: &[Function] = &[
-    function!("NdisAllocateNetBufferListPool", Dispatch, |machine, call| {
-        if machine.pool_fails() {
-            return 0;
-        }
-        machine.ndis.lists.new_pool(machine.ndis.new_handle(), call.arg(0), call.arg(1))
-    }),
-    function!("NdisFreeNetBufferListPool", Dispatch, |machine, call| {
-        machine.ndis.lists.free_pool(machine, call.arg(0));
-        0
-    }),
-    function!("NdisAllocateNetBufferAndNetBufferList", Dispatch, |machine, call| {
-        if machine.pool_fails() {
-            return 0;
-        }
-        machine.ndis.lists.allocate(machine, call.arg(0), call.arg(3), call.arg32(4), call.arg(5))
-    }),
-    function!("NdisFreeNetBufferList", Dispatch, |machine, call| {
-        machine.ndis.lists.free(machine, call.arg(0));
-        0
-    }),
-    function!("NdisAllocateMdl", Dispatch, |machine, call| {
-        if machine.pool_fails() {
-            return 0;
-        }
-        let mdl = lists::mdl(machine, call.arg(1), call.arg32(2));
-        machine.ndis.support.mdls.borrow_mut().insert(mdl);
-        mdl
-    }),
-    function!("NdisFreeMdl", Dispatch, |machine, call| {
-        if !machine.ndis.support.mdls.borrow_mut().remove(&call.arg(0)) {
-            not_one(machine, call.arg(0), "An MDL");
-            return 0;
-        }
-        lists::free_mdl(machine, call.arg(0));
-        0
-    }),
-    function!("NdisGeneratePartialCancelId", Dispatch, |machine, _| {
-        let id = machine.ndis.support.next_partial_id.get() + 1;
-        machine.ndis.support.next_partial_id.set(id);
-        u64::from(id)
-    }),
-    function!("NdisAllocateTimerObject", Dispatch, allocate_timer),
-    function!("NdisSetTimerObject", Dispatch, set_timer),
-    function!("NdisCancelTimerObject", Dispatch, |machine, call| u64::from(cancel_timer(
+    function!("NdisAllocateTimerObject", 3, Dispatch, allocate_timer),
+    function!("NdisSetTimerObject", 4, Dispatch, set_timer),
+    function!("NdisCancelTimerObject", 1, Dispatch, |machine, call| u64::from(cancel_timer(
         machine,
         call.arg(0)
     ))),
-    function!("NdisFreeTimerObject", Dispatch, |machine, call| {
+    function!("NdisFreeTimerObject", 1, Dispatch, |machine, call| {
+        machine.checked();
         let timer = machine.ndis.support.timers.borrow_mut().remove(&call.arg(0));
         match timer {
-            None => not_one(machine, call.arg(0), "A timer"),
-            Some(timer) if timer.event.is_some() => machine.bugcheck(
-                crate::bugcheck::code::TIMER_OR_DPC_INVALID,
-                [0, call.arg(0), 0, 0],
-                "A timer is freed while it is set",
-            ),
+            None => machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "A timer is freed that is none: freed twice?"),
+            Some(timer) if timer.event.is_some() => {
+                machine.stop(&rule::TIMER_FREED, [call.arg(0), 0, 0], "A timer is freed while it is set");
+            }
             Some(_) => {}
         }
         0
     }),
-    function!("NdisAllocateCloneOidRequest", Dispatch, clone_oid),
-    function!("NdisFreeCloneOidRequest", Dispatch, |machine, call| {
-        if !machine.ndis.support.clones.borrow_mut().remove(&call.arg(1)) {
-            not_one(machine, call.arg(1), "A clone of an OID request");
-            return 0;
+    function!("NdisRegisterDeviceEx", 4, Passive, register_device),
+    function!("NdisDeregisterDeviceEx", 1, Passive, |machine, call| {
+        machine.checked();
+        if !machine.io.remove_device(call.arg(0)) {
+            let text = "A device is deregistered that is deregistered already, or is none";
+            machine.stop(&rule::DEVICE_TWICE, [call.arg(0), 0, 0], text);
         }
-        machine.memory.free(call.arg(1));
         0
     }),
-    function!("NdisRegisterDeviceEx", Passive, register_device),
-    function!("NdisDeregisterDeviceEx", Passive, |machine, call| {
-        machine.io.remove_device(call.arg(0));
-        0
+    function!("NdisGetDeviceReservedExtension", 1, Any, |_, call| {
+        get::<u64>(call.arg(0) + crate::kernel::objects::DEVICE_EXTENSION)
     }),
 ];
 
 /// What support calls keep.
 #[derive(Default)]
 pub(crate) struct Support {
-    mdls: RefCell<BTreeSet<u64>>,
-    clones: RefCell<BTreeSet<u64>>,
+    pub(super) mdls: RefCell<FxHashSet<u64>>,
+    /// MDLs that NDIS allocated to move the start of data.
+    pub(super) retreats: RefCell<FxHashSet<u64>>,
     timers: RefCell<BTreeMap<u64, TimerState>>,
-    next_partial_id: Cell<u8>,
+    pub(super) next_partial_id: Cell<u8>,
 }
 
 struct TimerState {
     function: u64,
     context: u64,
+    period: u64,
     event: Option<(u64, u64)>,
 }
 
 impl Support {
-    /// MDLs, clones and timers that were not freed.
+    /// MDLs and timers that were not freed.
     pub(crate) fn left(&self) -> usize {
-        self.mdls.borrow().len() + self.clones.borrow().len() + self.timers.borrow().len()
+        self.mdls.borrow().len() + self.timers.borrow().len()
     }
-}
-
-fn not_one(machine: &Machine, object: u64, what: &str) {
-    machine.contract(
-        contract::INVALID_OBJECT,
-        [object, 0, 0],
-        format!("{what} is freed that is not allocated: freed twice?"),
-        Vec::new(),
-    );
 }
 
 fn allocate_timer(machine: &Machine, call: &Call<'_>) -> u64 {
@@ -130,6 +79,7 @@ fn allocate_timer(machine: &Machine, call: &Call<'_>) -> u64 {
     let state = TimerState {
         function: field!(characteristics, Timer, TimerFunction, u64),
         context: field!(characteristics, Timer, FunctionContext, u64),
+        period: 0,
         event: None,
     };
     let handle = machine.ndis.new_handle();
@@ -139,21 +89,27 @@ fn allocate_timer(machine: &Machine, call: &Call<'_>) -> u64 {
 }
 
 fn set_timer(machine: &Machine, call: &Call<'_>) -> u64 {
-    let (timer, due, context) = (call.arg(0), call.arg(1) as i64, call.arg(3));
+    machine.checked();
+    let (timer, due, period, context) = (call.arg(0), call.arg(1) as i64, call.arg32(2), call.arg(3));
+    if !machine.ndis.support.timers.borrow().contains_key(&timer) {
+        machine.stop(&rule::OBJECT, [timer, 0, 0], "A timer is set that is none");
+        return 0;
+    }
     let was = cancel_timer(machine, timer);
+    if let Some(state) = machine.ndis.support.timers.borrow_mut().get_mut(&timer) {
+        state.period = u64::from(period) * 10_000;
+    }
     let delay =
         if due < 0 { due.unsigned_abs() } else { (due as u64).saturating_sub(machine.scheduler.now()) };
-    let event = machine.scheduler.after(delay, move || elapse(timer, context));
-    match machine.ndis.support.timers.borrow_mut().get_mut(&timer) {
-        Some(state) => state.event = Some(event),
-        None => {
-            machine.scheduler.cancel_event(event);
-        }
-    }
-    if !machine.ndis.support.timers.borrow().contains_key(&timer) {
-        not_one(machine, timer, "A timer is set, and a timer");
-    }
+    arm(machine, timer, delay, context);
     u64::from(was)
+}
+
+fn arm(machine: &Machine, timer: u64, delay: u64, context: u64) {
+    let event = machine.scheduler.after(delay, move || elapse(timer, context));
+    if let Some(state) = machine.ndis.support.timers.borrow_mut().get_mut(&timer) {
+        state.event = Some(event);
+    }
 }
 
 fn cancel_timer(machine: &Machine, timer: u64) -> bool {
@@ -161,33 +117,26 @@ fn cancel_timer(machine: &Machine, timer: u64) -> bool {
     event.is_some_and(|event| machine.scheduler.cancel_event(event))
 }
 
-/// A timer's time has come: its routine runs as a DPC.
+/// A timer's time has come: the clock interrupts a processor, and the timer's routine runs as a DPC.
 fn elapse(timer: u64, context: u64) {
     let machine = current();
-    let routine = {
+    let (routine, period) = {
         let mut timers = machine.ndis.support.timers.borrow_mut();
         let Some(state) = timers.get_mut(&timer) else { return };
         state.event = None;
-        (state.function, if context == 0 { state.context } else { context })
+        ((state.function, if context == 0 { state.context } else { context }), state.period)
     };
-    let work = Box::new(move || {
-        let machine = current();
-        machine.call(routine.0, &[0, routine.1, 0, 0]);
-        crate::kernel::ke::after_dpc(machine);
-    });
-    machine.scheduler.queue_dpc(Some(0), Dpc { object: timer, work });
-}
-
-fn clone_oid(machine: &Machine, call: &Call<'_>) -> u64 {
-    if machine.pool_fails() {
-        return u64::from(NDIS_STATUS_RESOURCES as u32);
+    if period != 0 {
+        arm(machine, timer, period, context);
     }
-    let size = size_of::<NDIS_OID_REQUEST>();
-    let clone = machine.memory.allocate(size as u64, Use::System("NDIS_OID_REQUEST"));
-    put_bytes(clone, &bytes(call.arg(1), size));
-    machine.ndis.support.clones.borrow_mut().insert(clone);
-    put(call.arg(3), clone);
-    0
+    machine.scheduler.interrupt(0, move || {
+        let work = Box::new(move || {
+            let machine = current();
+            machine.call(routine.0, &[0, routine.1, 0, 0]);
+            crate::kernel::ke::after_dpc(machine);
+        });
+        current().scheduler.queue_dpc(Some(0), Dpc { object: timer, work });
+    });
 }
 
 fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {
@@ -206,6 +155,13 @@ fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {
     if machine.pool_fails() {
         return u64::from(NDIS_STATUS_RESOURCES as u32);
     }
+    super::exports::check_header(
+        machine,
+        call.arg(0),
+        attributes,
+        NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,
+        ndis_sys::NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
+    );
     let table = field!(attributes, Device, MajorFunctions, u64);
     let mut dispatch = [0; 28];
     for (index, routine) in dispatch.iter_mut().enumerate() {

@@ -1,0 +1,84 @@
+//! Options of the machine's verifier, by the names of Driver Verifier's. All are on by default.
+use std::str::FromStr;
+
+use anyhow::bail;
+
+use crate::rule::Check;
+
+macro_rules! options {
+    ($($field:ident: $option:ident, $name:literal, $doc:literal;)*) => {
+        /// See the module's description.
+        #[expect(clippy::struct_excessive_bools, reason = "each option is on or off by itself")]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Verifier {
+            $(#[doc = $doc] pub $field: bool,)*
+            /// NDIS tracks lists and stops for those that are out at detach, as newer versions of Windows do.
+            pub list_tracking: bool,
+        }
+
+        impl Default for Verifier {
+            fn default() -> Self {
+                Self { $($field: true,)* list_tracking: true }
+            }
+        }
+
+        impl Verifier {
+            /// Names of the options.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// Whether rules of an option are enforced.
+            pub fn enforces(&self, option: Check) -> bool {
+                match option {
+                    Check::Always | Check::Kernel => true,
+                    $(Check::$option => self.$field,)*
+                }
+            }
+
+            /// Switches an option off by its name.
+            pub fn without(mut self, option: &str) -> anyhow::Result<Self> {
+                match option {
+                    $($name => self.$field = false,)*
+                    "list-tracking" => self.list_tracking = false,
+                    other => bail!("\"{other}\" is no option; there are: {}, list-tracking", Self::NAMES.join(", ")),
+                }
+                Ok(self)
+            }
+        }
+    };
+}
+
+options! {
+    special_pool: SpecialPool, "special-pool", "Every block on pages of its own, between inaccessible ones.";
+    force_irql: ForceIrql, "force-irql", "Paged memory is inaccessible at DISPATCH_LEVEL and above.";
+    pool_tracking: PoolTracking, "pool-tracking", "What a driver leaves behind at unload.";
+    io: IoVerification, "io", "I/O verification.";
+    deadlock: DeadlockDetection, "deadlock", "Deadlock detection.";
+    dma: DmaChecking, "dma", "DMA checking.";
+    security: Security, "security", "Security checks.";
+    misc: Misc, "misc", "Miscellaneous checks.";
+    ddi: DdiCompliance, "ddi", "DDI compliance checking.";
+    ndis: NdisVerification, "ndis", "NDIS/WIFI verification.";
+    code_integrity: CodeIntegrity, "code-integrity", "Code integrity checking.";
+    contract: Contract, "contract", "Rules of the contract whose breach has no documented bugcheck.";
+}
+
+impl Verifier {
+    /// As Windows is without Driver Verifier, and without the machine's own rules.
+    pub fn off() -> Self {
+        Self::NAMES.iter().fold(Self { list_tracking: false, ..Self::default() }, |options, name| {
+            options.without(name).unwrap_or_default()
+        })
+    }
+}
+
+impl FromStr for Verifier {
+    type Err = anyhow::Error;
+
+    /// A list of options that are off, such as `special-pool,ddi`; `all` for all.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text == "all" {
+            return Ok(Self::off());
+        }
+        text.split(',').filter(|name| !name.is_empty()).try_fold(Self::default(), Self::without)
+    }
+}

@@ -25,7 +25,8 @@ type Registers = [i64; 23];
 /// Executes the instruction that faulted, if it is one of these; the registers are those after it then.
 pub(crate) fn instruction(registers: &mut Registers, address: u64, irql: &Cell<u8>) -> bool {
     let at = registers[libc::REG_RIP as usize] as u64;
-    let code = bytes(at, 16);
+    // The next page may be inaccessible.
+    let code = bytes(at, (PAGE - at % PAGE).min(16) as usize);
     let mut decoder = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
     let decoded = decoder.decode();
     let done = match decoded.code() {

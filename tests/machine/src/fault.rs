@@ -87,7 +87,9 @@ unsafe extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
     let stack_pointer = registers[libc::REG_RSP as usize] as u64;
     let instruction = registers[libc::REG_RIP as usize] as u64;
     let in_driver = try_current().is_some_and(|machine| machine.memory.areas.images.contains(instruction));
-    if in_driver && crate::emulate::instruction(registers, address, &thread.irql) {
+    // What cannot be fetched cannot be emulated.
+    let fetched = registers[libc::REG_ERR as usize] & 16 == 0 && address != instruction;
+    if in_driver && fetched && crate::emulate::instruction(registers, address, &thread.irql) {
         return;
     }
     LAST.set(Fault {

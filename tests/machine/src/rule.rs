@@ -106,8 +106,6 @@ rules! {
         "no IRP is freed as pool", "pool-is-irp";
     POOL_LEAK: "PoolLeakAtUnload", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0x60), PoolTracking,
         "a driver that is unloaded has freed its pool", "pool-leak";
-    POOL_WHILE_UNLOADING: "PoolAllocatedWhileUnloading", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0x61), PoolTracking,
-        "nothing is allocated by a driver that was unloaded", "pool-after-unload";
     OBJECTS_LEFT: "ObjectsLeftAtUnload", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0x62), PoolTracking,
         "a driver that is unloaded has freed its list pools, MDLs, clones, timers, locks and common buffers", "mdl-left";
     POOL_TAG_ZERO: "PoolTagZero", BAD_POOL_CALLER, Some(0x9B), Always,

@@ -13,7 +13,7 @@ use sluice_client::adapter;
 use sluice_client::device::Driver;
 use sluice_client::send::{self as sending, Answer, Outcome};
 use sluice_machine::ndis::adapter::{Completes, Settings, State};
-use sluice_machine::{Configuration, LoadError, Machine, user};
+use sluice_machine::{Configuration, LoadError, LowResources, Machine, user};
 use sluice_suite::bench::{self, Bench, adapter_that, bound, open};
 use sluice_suite::client::Local;
 use sluice_suite::image::{self, Build};
@@ -549,7 +549,7 @@ fn whichever_allocation_fails_nothing_breaks() {
     let mut number = 0;
     loop {
         number += 1;
-        let configuration = Configuration { fail_allocation: Some(number), ..adapter_that(Completes::Any) };
+        let configuration = Configuration { low_resources: LowResources::Nth(number), ..adapter_that(Completes::Any) };
         let machine = Machine::start(configuration).unwrap();
         let loaded = match machine.load_driver(&image::path(Build::Checked)) {
             Ok(()) => true,

@@ -1,15 +1,51 @@
 //! Every rule of the machine is alive: for each, a driver that breaks just that rule stops it with just that
-//! bugcheck; and a driver that sails close to all of them passes.
+//! bugcheck and its arguments; and a driver that sails close to all of them passes.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test that finds nothing there has failed"
 )]
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use sluice_machine::bugcheck::{Bugcheck, code, contract};
-use sluice_machine::ndis::adapter::{Completes, Settings};
-use sluice_machine::{Configuration, LoadError, Machine, user};
+use sluice_machine::bugcheck::{Bugcheck, code};
+use sluice_machine::ndis::adapter::{Completes, Oids, Settings};
+use sluice_machine::rule::{RULES, Rule};
+use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
+
+/// Each case, its bugcheck and its four arguments. Written by the test itself when SLUICE_UPDATE is set.
+const EXPECTED: &str = include_str!("rules.tsv");
+
+/// Cases of rules that have more than one way to be broken: the rule's name, and the cases.
+const MORE: &[(&str, &[&str])] = &[
+    ("NblNotOwnedAtComplete", &["foreign-completed-twice"]),
+    ("SendWhileNotRunning", &["send-in-detach"]),
+    ("NdisFilterTimedPauseComplete", &["pause-success-completed", "pause-fails", "pause-forever"]),
+    ("SpinLock", &["irp-lock-on-return", "dpc-lock"]),
+    ("IrqlLower", &["lock-released-too-high"]),
+    ("PagedMemoryAtDispatch", &["paged-write-at-dispatch", "paged-code-at-dispatch"]),
+    ("UnloadedWithPendingOperations", &["unloaded-with-thread"]),
+    ("InvalidObject", &["pool-freed-with-lists"]),
+];
+
+/// Rules that another rule hides, and the options that have to be off for them to be seen: what Windows does
+/// without them.
+const HIDDEN: &[(&str, &str)] = &[
+    ("wait-in-dpc", "ddi"),
+    ("lists-out-at-detach", "contract"),
+    ("lock-never-released", "deadlock"),
+    ("callback-after-unload", "pool-tracking"),
+    ("dpc-apcs", "force-irql"),
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < RULES.len() {
+        assert!(!RULES[index].tripped_by.is_empty(), "a rule without a driver that trips it");
+        index += 1;
+    }
+};
 
 fn wrong() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab/wrong.sys");
@@ -17,15 +53,31 @@ fn wrong() -> PathBuf {
     path
 }
 
+fn configuration(case: &str) -> Configuration {
+    let settings = Settings {
+        completes: Completes::Late(200, 3000),
+        oids: if case == "oid-two-at-once" { Oids::Late } else { Oids::Inline },
+        resources: if case.starts_with("resources") { 100 } else { 0 },
+        ..Settings::default()
+    };
+    let off = HIDDEN.iter().find(|(hidden, _)| *hidden == case).map_or("", |(_, option)| option);
+    Configuration {
+        adapters: vec![settings],
+        verifier: off.parse().unwrap(),
+        // A worker that runs at once would end what these cases need.
+        processors: if case.starts_with("work") { 1 } else { 2 },
+        ..Configuration::default()
+    }
+}
+
 /// Runs the wrong driver as a case through all that can happen, and returns the bugcheck that it ends with. Some
 /// need their moment, which one of a few schedules has.
 fn run(case: &str, configuration: Configuration) -> Option<Bugcheck> {
-    (1..=20).find_map(|seed| run_once(case, Configuration { seed, ..configuration.clone() }))
-}
-
-fn run_once(case: &str, configuration: Configuration) -> Option<Bugcheck> {
-    let machine = Machine::start(configuration).unwrap();
-    live(&machine, case).err()
+    (1..=20).find_map(|seed| {
+        let schedule = Schedule::random(seed);
+        let machine = Machine::start(Configuration { schedule, ..configuration.clone() }).unwrap();
+        live(&machine, case).err()
+    })
 }
 
 fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
@@ -41,6 +93,19 @@ fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
     });
     machine.spawn("host", move || host.host_send(&[0x55; 60]));
     machine.run_until_idle()?;
+    adapter.receive(vec![vec![0x66; 60]; 3]);
+    machine.run_until_idle()?;
+    let (asker, disabled, early) = (adapter.clone(), adapter.clone(), case == "oid-left");
+    machine.spawn("host", move || {
+        asker.query_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER);
+    });
+    if early {
+        machine.spawn("plug and play", move || {
+            user::sleep(200);
+            disabled.disable();
+        });
+    }
+    machine.run_until_idle()?;
     machine.spawn("client", || {
         let handle = user::Handle::open("\\\\.\\Wrong", true).unwrap();
         // METHOD_OUT_DIRECT, so that there are locked pages.
@@ -52,111 +117,59 @@ fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
     });
     machine.run_until_idle()?;
     adapter.restart();
+    adapter.sleep();
+    adapter.wake();
+    adapter.reset();
     machine.run_until_idle()?;
     machine.unload_driver()
 }
 
-fn configuration() -> Configuration {
-    let settings = Settings { completes: Completes::Late(200, 3000), ..Settings::default() };
-    Configuration { adapters: vec![settings], ..Configuration::default() }
+/// An argument as the table has it: addresses and handles only by what they are.
+fn class(argument: u64) -> String {
+    match argument {
+        0xFFFF_F800_0000_0000..0xFFFF_F880_0000_0000 => "image".to_owned(),
+        0xFFFF_8000_0000_0000..0xFFFF_9000_0000_0000 => "memory".to_owned(),
+        0x0000_0200_0000_0000..0x0000_0300_0000_0000 => "user".to_owned(),
+        0xFFFF_B000_0000_0000..0xFFFF_F000_0000_0000 => "handle".to_owned(),
+        0x0F00_0000_0000..0x0F01_0000_0000 => "export".to_owned(),
+        // What of the machine's own code faulted.
+        0x5000_0000_0000..0x8000_0000_0000 => "system".to_owned(),
+        other => format!("{other:x}"),
+    }
 }
 
-const VERIFIER: u32 = code::DRIVER_VERIFIER_DETECTED_VIOLATION;
-const IO: u32 = code::DRIVER_VERIFIER_IOMANAGER_VIOLATION;
-const DMA: u32 = code::DRIVER_VERIFIER_DMA_VIOLATION;
-const OWN: u32 = code::SLUICE_CONTRACT_VIOLATION;
-
-/// Case, bugcheck, first argument where it tells rules apart.
-const CASES: &[(&str, u32, Option<u64>)] = &[
-    ("nbl-sent-twice", OWN, Some(contract::NBL_NOT_OWNED_AT_SEND)),
-    ("own-completed-upward", OWN, Some(contract::NBL_NOT_OWNED_AT_COMPLETE)),
-    ("foreign-completed-twice", OWN, Some(contract::NBL_NOT_OWNED_AT_COMPLETE)),
-    ("nbl-freed-while-out", OWN, Some(contract::NBL_FREED_WHILE_OUT)),
-    ("send-in-restart", OWN, Some(contract::SEND_WHILE_NOT_RUNNING)),
-    ("send-in-detach", OWN, Some(contract::SEND_WHILE_NOT_RUNNING)),
-    ("paused-with-lists", OWN, Some(contract::PAUSED_WITH_NBLS_OUT)),
-    ("pause-complete-unasked", OWN, Some(contract::PAUSE_COMPLETE_WITHOUT_PAUSE)),
-    ("source-handle", OWN, Some(contract::SOURCE_HANDLE)),
-    ("no-completion-handler", OWN, Some(contract::MISSING_HANDLER)),
-    ("dispatch-flag", OWN, Some(contract::IRQL)),
-    ("ndis-above-its-irql", OWN, Some(contract::IRQL)),
-    ("no-attributes", OWN, Some(contract::INVALID_OBJECT)),
-    ("handlers-outside-options", OWN, Some(contract::INVALID_OBJECT)),
-    ("pool-freed-with-lists", OWN, Some(contract::INVALID_OBJECT)),
-    ("not-deregistered", OWN, Some(contract::NOT_DEREGISTERED)),
-    ("send-with-lock", OWN, Some(contract::LOCK_ACROSS_NDIS)),
-    ("irql-on-return", OWN, Some(contract::IRQL_ON_RETURN)),
-    ("stale-handle", code::SYSTEM_SERVICE_EXCEPTION, Some(0xC000_0005)),
-    ("pause-twice", VERIFIER, Some(0x92010)),
-    ("pause-success-completed", VERIFIER, Some(0x92010)),
-    ("pause-fails", VERIFIER, Some(0x92010)),
-    ("pause-forever", VERIFIER, Some(0x92010)),
-    ("slab-freed-in-flight", DMA, Some(0x26)),
-    ("dma-put-with-buffers", DMA, Some(0x07)),
-    ("dma-freed-twice", DMA, Some(0x03)),
-    ("dma-other-length", DMA, Some(0x00)),
-    ("dma-freed-at-dispatch", DMA, Some(0x13)),
-    ("dma-adapter-after-put", DMA, Some(0x18)),
-    ("dma-version", DMA, Some(0x25)),
-    ("dma-no-device", 0xCA, Some(2)),
-    ("dma-adapter-at-dispatch", VERIFIER, Some(0x2000E)),
-    ("pool-zero-bytes", VERIFIER, Some(0x00)),
-    ("pool-above-dispatch", VERIFIER, Some(0x02)),
-    ("pool-never-allocated", VERIFIER, Some(0x10)),
-    ("pool-freed-above-dispatch", VERIFIER, Some(0x12)),
-    ("pool-leak", VERIFIER, Some(0x60)),
-    ("pool-tag-zero", code::BAD_POOL_CALLER, Some(0x9B)),
-    ("pool-freed-twice", code::BAD_POOL_CALLER, Some(0x07)),
-    ("pool-wrong-tag", code::BAD_POOL_CALLER, Some(0x0A)),
-    ("pool-overrun", code::DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION, None),
-    ("pool-underrun", code::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION, None),
-    ("pool-used-after-free", code::DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL, None),
-    ("lock-twice", VERIFIER, Some(0x1000)),
-    ("lock-not-held", VERIFIER, Some(0x1007)),
-    ("lock-released-at-passive", VERIFIER, Some(0x32)),
-    ("lock-at-dpc-below", VERIFIER, Some(0x40)),
-    ("lock-from-dpc-below", VERIFIER, Some(0x41)),
-    ("lock-above-dispatch", VERIFIER, Some(0x42)),
-    ("lock-on-return", VERIFIER, Some(0x40009)),
-    ("lock-released-too-high", VERIFIER, Some(0x31)),
-    ("irp-lock-on-return", VERIFIER, Some(0x40009)),
-    ("dpc-lock", VERIFIER, Some(0x40009)),
-    ("dpc-irql", 0xC8, None),
-    ("oid-completed-unasked", VERIFIER, Some(0x91002)),
-    ("mdl-left", VERIFIER, Some(0x62)),
-    ("mdl-mapped-unlocked", VERIFIER, Some(0xB3)),
-    ("mdl-freed-twice", OWN, Some(contract::INVALID_OBJECT)),
-    ("dma-overrun", DMA, Some(0x0F)),
-    ("dma-no-adapter", DMA, Some(0x19)),
-    ("irql-raised-down", VERIFIER, Some(0x30)),
-    ("irql-lowered-up", VERIFIER, Some(0x31)),
-    ("irp-twice", code::MULTIPLE_IRP_COMPLETE_REQUESTS, None),
-    ("irp-irql", IO, Some(0x05)),
-    ("irp-completed-pending", IO, Some(0x06)),
-    ("irp-cancel-routine-left", IO, Some(0x07)),
-    ("cancel-lock-kept", IO, Some(0x1B)),
-    ("irp-other-status", IO, Some(0x224)),
-    ("irp-neither", IO, Some(0x226)),
-    ("irp-pending-unmarked", IO, Some(0x23D)),
-    ("irp-marked-not-pending", IO, Some(0x23E)),
-    ("irp-information", IO, Some(0x312)),
-    ("mdl-mapped-twice", VERIFIER, Some(0xB2)),
-    ("device-left", 0xCE, None),
-    ("dpc-uninitialised", code::TIMER_OR_DPC_INVALID, Some(1)),
-    ("timer-freed-while-set", code::TIMER_OR_DPC_INVALID, Some(0)),
-    ("stack-overflow", code::UNEXPECTED_KERNEL_MODE_TRAP, Some(8)),
-    ("null-read", code::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED, Some(0xC000_0005)),
-];
+/// Every case with its rule.
+fn cases() -> BTreeMap<&'static str, &'static Rule> {
+    let mut cases: BTreeMap<_, _> = RULES.iter().map(|rule| (rule.tripped_by, *rule)).collect();
+    for (name, more) in MORE {
+        let rule = RULES.iter().find(|rule| rule.name == *name).unwrap();
+        cases.extend(more.iter().map(|case| (*case, *rule)));
+    }
+    cases
+}
 
 #[test]
-fn each_wrong_driver_stops_the_machine_with_its_own_bugcheck() {
-    let mut faults = Vec::new();
-    for (case, code, argument) in CASES {
-        match run(case, configuration()) {
-            None => faults.push(format!("{case}: nothing stopped it")),
-            Some(found)
-                if found.code == *code && argument.is_none_or(|first| found.arguments[0] == first) => {}
-            Some(found) => faults.push(format!("{case}: {code:x} {argument:x?} expected, found\n{found}")),
+fn each_wrong_driver_stops_the_machine_with_its_own_rule_and_arguments() {
+    let (mut faults, mut table) = (Vec::new(), String::new());
+    for (case, rule) in cases() {
+        let Some(found) = run(case, configuration(case)) else {
+            faults.push(format!("{case}: nothing stopped it"));
+            continue;
+        };
+        if found.rule != rule.name || found.code != rule.bugcheck {
+            faults.push(format!("{case}: {} ({:x}) expected, found\n{found}", rule.name, rule.bugcheck));
+        }
+        if rule.first.is_some_and(|first| first != found.arguments[0]) {
+            faults.push(format!("{case}: the first argument is {:x?}, found\n{found}", rule.first));
+        }
+        let arguments = found.arguments.map(class).join("\t");
+        writeln!(table, "{case}\t{:x}\t{arguments}", found.code).unwrap();
+    }
+    if std::env::var_os("SLUICE_UPDATE").is_some() {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules.tsv"), &table).unwrap();
+    } else {
+        for (line, expected) in table.lines().zip(EXPECTED.lines()).filter(|(line, expected)| line != expected) {
+            faults.push(format!("arguments: {expected} expected, found {line}"));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -164,20 +177,28 @@ fn each_wrong_driver_stops_the_machine_with_its_own_bugcheck() {
 
 #[test]
 fn a_driver_that_does_the_same_things_right_passes() {
-    let found = run("correct", configuration());
+    let found = run("correct", configuration("correct"));
     assert!(found.is_none(), "{}", found.unwrap());
 }
 
-/// With the machine's own rules off, NDIS's tracker of lists still finds what a module leaves behind.
 #[test]
-fn lists_that_are_out_at_detach_are_found_by_ndis() {
-    let found = run("paused-with-lists", Configuration { contract_rules: false, ..configuration() }).unwrap();
-    assert_eq!((found.code, found.arguments), (code::BUGCODE_NDIS_DRIVER, [0x27, 1, 0, 0]));
+fn no_two_rules_are_alike() {
+    let names: std::collections::BTreeSet<_> = RULES.iter().map(|rule| rule.name).collect();
+    let cases: std::collections::BTreeSet<_> = RULES.iter().map(|rule| rule.tripped_by).collect();
+    assert_eq!((names.len(), cases.len()), (RULES.len(), RULES.len()));
+}
+
+#[test]
+fn a_rule_whose_option_is_off_stops_nothing() {
+    let off = Configuration { verifier: Verifier::off(), ..configuration("pool-leak") };
+    assert!(run("pool-leak", off).is_none());
+    let off = Configuration { verifier: "ddi".parse().unwrap(), ..configuration("region-kept") };
+    assert!(run("region-kept", off).is_none_or(|found| found.rule != "CriticalRegions"));
 }
 
 #[test]
 fn a_report_names_the_function_that_broke_the_rule() {
-    let found = run("pool-used-after-free", configuration()).unwrap();
+    let found = run("pool-used-after-free", configuration("")).unwrap();
     assert!(found.stack[0].starts_with("wrong!"), "{found}");
     assert!(
         found.stack.iter().any(|frame| frame.contains("cases::pool") && frame.contains("cases.rs @")),
@@ -188,7 +209,8 @@ fn a_report_names_the_function_that_broke_the_rule() {
 
 #[test]
 fn a_report_shows_what_happened_to_the_list() {
-    let found = run("nbl-sent-twice", configuration()).unwrap();
+    let found = run("nbl-sent-twice", configuration("")).unwrap();
     assert!(found.history.iter().any(|event| event.contains("sent with NdisFSendNetBufferLists")), "{found}");
     assert_eq!(found.stack[0], "NdisFSendNetBufferLists");
+    assert_eq!(found.code, code::SLUICE_CONTRACT_VIOLATION);
 }

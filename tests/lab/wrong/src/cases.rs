@@ -32,7 +32,26 @@ pub(crate) fn at(moment: Moment) {
         Moment::Restarting if case("send-in-restart") => send_own(0),
         Moment::Detaching if case("send-in-detach") => send_own(0),
         Moment::Unloaded if case("stale-handle") => send_own(0),
+        Moment::Detaching => {
+            for (name, wrong) in crate::waits::AT_DETACH {
+                if case(name) {
+                    wrong();
+                }
+            }
+        }
         Moment::Running => {
+            for (name, wrong) in
+                crate::memory::CASES.iter().chain(crate::waits::CASES).chain(crate::network::CASES)
+            {
+                if case(name) {
+                    wrong();
+                }
+            }
+            if case("correct") {
+                crate::memory::correct();
+                crate::waits::correct();
+                crate::network::correct();
+            }
             lists();
             pool();
             locks();
@@ -47,7 +66,7 @@ pub(crate) fn at(moment: Moment) {
 fn lists() {
     let module = MODULE.load(SeqCst);
     let list = LIST.load(SeqCst);
-    if case("correct") || case("paused-with-lists") || case("nbl-sent-twice") {
+    if case("correct") || case("paused-with-lists") || case("lists-out-at-detach") || case("nbl-sent-twice") {
         send_own(0);
     }
     if case("nbl-sent-twice") {
@@ -205,7 +224,7 @@ fn levels() {
 }
 
 /// A DMA adapter of the card.
-fn adapter() -> *mut DMA_ADAPTER {
+pub(crate) fn adapter() -> *mut DMA_ADAPTER {
     let mut description =
         DEVICE_DESCRIPTION { Version: 2, Master: 1, ScatterGather: 1, ..DEVICE_DESCRIPTION::default() };
     if case("dma-version") {
@@ -225,7 +244,7 @@ fn free_common(adapter: *mut DMA_ADAPTER, length: u32, logical: PHYSICAL_ADDRESS
     unsafe { operations.FreeCommonBuffer.unwrap_unchecked()(adapter, length, logical, memory, 1) };
 }
 
-fn put(adapter: *mut DMA_ADAPTER) {
+pub(crate) fn put(adapter: *mut DMA_ADAPTER) {
     let operations = unsafe { &*(*adapter).DmaOperations };
     unsafe { operations.PutDmaAdapter.unwrap_unchecked()(adapter) };
 }
@@ -259,6 +278,12 @@ fn dma() {
         let memory = common(adapter, &mut logical);
         free_common(adapter, 4096, logical, memory);
         free_common(adapter, 4096, logical, memory);
+    }
+    if case("common-buffer-used-after-free") {
+        let adapter = adapter();
+        let memory = common(adapter, &mut logical);
+        free_common(adapter, 4096, logical, memory);
+        black_box(unsafe { memory.cast::<u8>().read_volatile() });
     }
     if case("dma-other-length") {
         let adapter = adapter();
@@ -323,14 +348,11 @@ fn rest() {
         unsafe { KeInitializeDpc(dpc, Some(deferred), lock.cast()) };
         unsafe { KeInsertQueueDpc(dpc, null_mut(), null_mut()) };
     }
-    if case("mdl-left") || case("mdl-freed-twice") || case("mdl-mapped-unlocked") {
+    if case("mdl-left") || case("mdl-freed-twice") {
         let mdl = unsafe { NdisAllocateMdl(MODULE.load(SeqCst), MEMORY.load(SeqCst), 16) };
         if case("mdl-freed-twice") {
             unsafe { NdisFreeMdl(mdl) };
             unsafe { NdisFreeMdl(mdl) };
-        }
-        if case("mdl-mapped-unlocked") {
-            unsafe { MmMapLockedPagesSpecifyCache(mdl.cast(), 0, 1, null_mut(), 0, 16) };
         }
     }
     if case("oid-completed-unasked") {
@@ -342,19 +364,25 @@ fn rest() {
         unsafe { KeInsertQueueDpc(&raw mut dpc, null_mut(), null_mut()) };
     }
     if case("timer-freed-while-set") {
-        let characteristics = NDIS_TIMER_CHARACTERISTICS {
-            Header: NDIS_OBJECT_HEADER {
-                Type: NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
-                Revision: NDIS_TIMER_CHARACTERISTICS_REVISION_1,
-                Size: NDIS_SIZEOF_TIMER_CHARACTERISTICS_REVISION_1,
-            },
-            AllocationTag: TAG,
-            TimerFunction: Some(nothing),
-            FunctionContext: null_mut(),
-        };
-        let mut timer = null_mut();
-        unsafe { NdisAllocateTimerObject(MODULE.load(SeqCst), &raw const characteristics, &raw mut timer) };
-        unsafe { NdisSetTimerObject(timer, -10_000_000, 0, null_mut()) };
+        let timer = arm_timer();
         unsafe { NdisFreeTimerObject(timer) };
     }
+}
+
+/// A timer that elapses in a second.
+pub(crate) fn arm_timer() -> NDIS_HANDLE {
+    let characteristics = NDIS_TIMER_CHARACTERISTICS {
+        Header: NDIS_OBJECT_HEADER {
+            Type: NDIS_OBJECT_TYPE_TIMER_CHARACTERISTICS,
+            Revision: NDIS_TIMER_CHARACTERISTICS_REVISION_1,
+            Size: NDIS_SIZEOF_TIMER_CHARACTERISTICS_REVISION_1,
+        },
+        AllocationTag: TAG,
+        TimerFunction: Some(nothing),
+        FunctionContext: null_mut(),
+    };
+    let mut timer = null_mut();
+    unsafe { NdisAllocateTimerObject(MODULE.load(SeqCst), &raw const characteristics, &raw mut timer) };
+    unsafe { NdisSetTimerObject(timer, -10_000_000, 0, null_mut()) };
+    timer
 }

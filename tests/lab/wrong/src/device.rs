@@ -99,6 +99,22 @@ unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTST
     } else if case("irp-cancel-routine-left") {
         unsafe { (*irp).CancelRoutine = Some(keeps_the_lock) };
         complete(irp, 0, 0);
+    } else if case("irp-above-dispatch") {
+        crate::calls::KfRaiseIrql(5);
+        complete(irp, 0, 0);
+    } else if case("irp-illegal-status") {
+        complete(irp, 0, 0);
+        return -1;
+    } else if case("irp-region-kept") {
+        complete(irp, 0, 0);
+        crate::calls::KeEnterCriticalRegion();
+    } else if case("irp-cancel-ignored") {
+        mark(irp);
+        return PENDING;
+    } else if case("user-address") {
+        let mdl = unsafe { (*irp).MdlAddress };
+        let address = unsafe { (*mdl).StartVa }.addr() + unsafe { (*mdl).ByteOffset } as usize;
+        crate::calls::KeWaitForSingleObject(address, 0, 0, 0, crate::memory::pool(8));
     } else if case("irp-irql") {
         complete(irp, 0, 0);
         unsafe { KfRaiseIrql(2) };

@@ -4,8 +4,12 @@
 
 extern crate wdk_panic;
 
+mod calls;
 mod cases;
 mod device;
+mod memory;
+mod network;
+mod waits;
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -27,13 +31,15 @@ static CASE_LENGTH: AtomicUsize = AtomicUsize::new(0);
 static DRIVER: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 /// The module's handle, and what it owns.
 pub(crate) static MODULE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-static POOL: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+pub(crate) static POOL: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 pub(crate) static MEMORY: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-static MDL: AtomicPtr<MDL> = AtomicPtr::new(null_mut());
+pub(crate) static MDL: AtomicPtr<MDL> = AtomicPtr::new(null_mut());
 pub(crate) static LIST: AtomicPtr<NET_BUFFER_LIST> = AtomicPtr::new(null_mut());
 /// Own lists that are out, and whether a pause waits for them.
 pub(crate) static OUT: AtomicUsize = AtomicUsize::new(0);
 static PAUSING: AtomicUsize = AtomicUsize::new(0);
+/// The driver's object.
+pub(crate) static DRIVER_OBJECT_PLACE: AtomicUsize = AtomicUsize::new(0);
 /// The adapter's physical device object.
 pub(crate) static DEVICE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
@@ -61,6 +67,8 @@ fn remember_case(path: PCUNICODE_STRING) {
 pub unsafe extern "system" fn driver_entry(driver: &mut DRIVER_OBJECT, path: PCUNICODE_STRING) -> NTSTATUS {
     remember_case(path);
     driver.DriverUnload = Some(unload);
+    DRIVER_OBJECT_PLACE.store((&raw const *driver).expose_provenance(), SeqCst);
+    memory::initial();
     static NAME: [u16; 5] = [b'w' as u16, b'r' as u16, b'o' as u16, b'n' as u16, b'g' as u16];
     let name = UNICODE_STRING { Length: 10, MaximumLength: 10, Buffer: NAME.as_ptr().cast_mut() };
     let mut characteristics: NDIS_FILTER_DRIVER_CHARACTERISTICS = unsafe { core::mem::zeroed() };
@@ -79,6 +87,13 @@ pub unsafe extern "system" fn driver_entry(driver: &mut DRIVER_OBJECT, path: PCU
     characteristics.RestartHandler = Some(restart);
     characteristics.PauseHandler = Some(pause);
     characteristics.SendNetBufferListsHandler = Some(send);
+    characteristics.ReceiveNetBufferListsHandler = Some(network::receive);
+    characteristics.ReturnNetBufferListsHandler = Some(network::give_back);
+    characteristics.OidRequestHandler = Some(network::oid);
+    characteristics.OidRequestCompleteHandler = Some(network::oid_complete);
+    characteristics.StatusHandler = Some(network::status);
+    characteristics.NetPnPEventHandler = Some(network::net_event);
+    characteristics.DevicePnPEventNotifyHandler = Some(network::device_event);
     if !case("no-completion-handler") {
         characteristics.SendNetBufferListsCompleteHandler = Some(send_complete);
     }
@@ -191,7 +206,7 @@ unsafe extern "system" fn pause(
     if case("pause-forever") {
         return NDIS_STATUS_PENDING;
     }
-    if case("paused-with-lists") || OUT.load(SeqCst) == 0 {
+    if case("paused-with-lists") || case("lists-out-at-detach") || OUT.load(SeqCst) == 0 {
         return NDIS_STATUS_SUCCESS;
     }
     PAUSING.store(1, SeqCst);
@@ -199,6 +214,9 @@ unsafe extern "system" fn pause(
 }
 
 unsafe extern "system" fn send(_context: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, port: u32, flags: u32) {
+    if case("send-kept") {
+        return;
+    }
     if case("foreign-completed-twice") {
         let module = MODULE.load(SeqCst);
         unsafe { NdisFSendNetBufferListsComplete(module, lists, 0) };

@@ -61,14 +61,6 @@ impl Pool {
             let text = "Pool is allocated with a tag without letters and digits";
             machine.stop(&rule::POOL_TAG_TEXT, [kind, length, caller], text);
         }
-        let gone = {
-            let drivers = machine.drivers.borrow();
-            drivers.iter().any(|driver| driver.unloaded && driver.image.contains(caller))
-        };
-        if gone {
-            let text = "Pool is allocated by a driver that was unloaded";
-            machine.stop(&rule::POOL_WHILE_UNLOADING, [0, length, 1], text);
-        }
         machine.counts.allocations.set(machine.counts.allocations.get() + 1);
         if self.next_fails(machine) {
             return 0;
@@ -131,13 +123,6 @@ impl Pool {
         if let Some(wrong) = machine.memory.free(address) {
             written_around(machine, address, wrong, allocation.length);
         }
-    }
-
-    /// The block of pool that an address lies in: where it starts, its bytes, and whether it is paged.
-    pub(crate) fn around(&self, machine: &Machine, address: u64) -> Option<(u64, u64, bool)> {
-        let block = machine.memory.block_around(address)?;
-        let found = self.blocks.borrow().get(&block.address).copied()?;
-        Some((block.address, found.length, found.paged))
     }
 
     /// Looks for what an image that is being unloaded has not freed.

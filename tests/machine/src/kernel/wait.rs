@@ -227,6 +227,10 @@ impl Objects {
 /// Synchronisation objects lie in memory that is always there.
 pub(crate) fn check_place(machine: &Machine, address: u64) {
     machine.checked();
+    if machine.memory.areas.user.contains(address) {
+        let text = "A function of the kernel is given an address of user memory";
+        machine.stop(&rule::USER_ADDRESS, [address, 8, 0], text);
+    }
     if machine.memory.is_pageable(address) {
         let text = "A synchronisation object lies in memory that can be paged out";
         machine.stop(&rule::OBJECT_PAGED, [address, 0, 0], text);

@@ -622,6 +622,9 @@ impl Scheduler {
                 self.check_hang(true);
                 return false;
             }
+            if current().stopped.borrow().is_some() {
+                return false;
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 pub mod ndis;
 mod processor;
+pub mod recording;
 mod region;
 mod report;
 pub mod rule;

@@ -1,6 +1,7 @@
 //! What happened: the last events of every object, and, when a run is recorded, all of its events for traces and
 //! timelines.
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
@@ -84,8 +85,7 @@ impl Log {
         if object == 0 && !self.recording {
             return;
         }
-        let this = machine.scheduler.try_this();
-        let (thread, irql) = this.map_or((0, 0), |this| (this.id, this.irql.get()));
+        let (thread, irql) = machine.scheduler.with(|this| (this.id, this.irql.get())).unwrap_or((0, 0));
         let mut events = self.events.borrow_mut();
         if !self.recording && events.len() >= KEPT {
             // The older half is forgotten.
@@ -141,18 +141,19 @@ impl Log {
         lines
     }
 
-    /// Everything that was recorded.
-    pub(crate) fn events(&self) -> std::cell::Ref<'_, Vec<Event>> {
-        self.events.borrow()
+    /// Everything that was recorded, which is forgotten here.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        self.last.borrow_mut().clear();
+        self.events.take()
     }
 
-    /// What an object is.
-    pub(crate) fn kind_of(&self, object: u64) -> &'static str {
-        self.kinds.borrow().get(&object).copied().unwrap_or("object")
+    /// What objects are.
+    pub(crate) fn kinds(&self) -> BTreeMap<u64, &'static str> {
+        self.kinds.borrow().iter().map(|(object, kind)| (*object, *kind)).collect()
     }
 
     /// Names of threads by number.
-    pub(crate) fn names(&self) -> Vec<(u32, String)> {
-        self.names.borrow().clone()
+    pub(crate) fn names(&self) -> BTreeMap<u32, String> {
+        self.names.borrow().iter().cloned().collect()
     }
 }

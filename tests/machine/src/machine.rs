@@ -263,7 +263,7 @@ impl Machine {
     }
 
     /// Unloads the driver of a service, on a thread of its own.
-    pub fn start_unload(&self, service: &str) {
+    pub(crate) fn start_unload(&self, service: &str) {
         let found = self.drivers.borrow().iter().rposition(|driver| !driver.unloaded && driver.service == service);
         if let Some(index) = found {
             self.scheduler.spawn("DriverUnload", move || current().unload(index));
@@ -334,6 +334,9 @@ impl Machine {
 
     /// A thread is about to call a function.
     pub(crate) fn may_hold(&self, function: &str) {
+        if self.hold.borrow().is_none() {
+            return;
+        }
         let matches = |hold: &Hold| hold.function == function && hold.thread == self.scheduler.thread_name();
         let hold = self.hold.borrow_mut().take_if(|hold| matches(hold));
         if let Some(hold) = hold {
@@ -354,6 +357,11 @@ impl Machine {
     /// Simulated time, in microseconds.
     pub fn microseconds(&self) -> u64 {
         self.scheduler.now() / 10
+    }
+
+    /// Work items wait up to this many microseconds for their turn.
+    pub fn delay_work(&self, microseconds: u64) {
+        self.ndis.delay_work(microseconds);
     }
 
     /// Steps of all processors so far.
@@ -546,6 +554,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if self.configuration.record {
+            crate::recording::keep(self);
+        }
         self.scheduler.abandon();
         self.leave_host_thread();
     }

@@ -95,6 +95,11 @@ pub fn counts() -> (u64, u64) {
     (counts.allocations.get(), counts.locks.get())
 }
 
+/// Stops a driver's service, on a thread of its own: the driver is unloaded when its handles are closed.
+pub fn unload(service: &str) {
+    current().start_unload(service);
+}
+
 /// Gives other threads a chance, as any system call does.
 pub fn pause() {
     current().scheduler.poll();

@@ -1,30 +1,31 @@
-//! Many runs of a scenario, each under another schedule.
+//! Many runs of a scenario, each under another schedule; and the smallest schedule that still fails.
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sluice_machine::bugcheck::Bugcheck;
+use sluice_machine::{Decision, Schedule, Strategy, Verifier};
 
-use crate::scenario::{Scenario, Stop};
+use crate::scenario::{Run, Scenario, Stop};
 
-/// The first run that failed.
-#[derive(Clone, Debug, Serialize)]
+/// A run that failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// Replays the run: `scenario/seed`.
+    /// Replays the run: `scenario/schedule`.
     pub replay: String,
-    /// The bugcheck, if the machine stopped.
-    pub bugcheck: Option<Bugcheck>,
-    /// What else is wrong.
-    pub faults: Vec<String>,
-    #[serde(skip)]
-    order: u64,
+    /// The code of the bugcheck, if the machine stopped, and the rule that was broken.
+    pub bugcheck: Option<(u32, String)>,
+    /// What is wrong, in words.
+    pub text: String,
+    /// Which run, in the order of seeds.
+    pub order: u64,
 }
 
 /// What came of the runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// Runs.
     pub schedules: u64,
@@ -44,10 +45,33 @@ pub struct Summary {
     pub frames_paused: u64,
     /// Frames that came back with an error.
     pub frames_failed: u64,
+    /// What tells the schedules apart.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hashes: Vec<u64>,
+}
+
+impl Summary {
+    /// Adds the runs of another.
+    pub fn add(&mut self, other: Self) {
+        self.schedules += other.schedules;
+        self.violations += other.violations;
+        self.frames_submitted += other.frames_submitted;
+        self.frames_sent += other.frames_sent;
+        self.frames_paused += other.frames_paused;
+        self.frames_failed += other.frames_failed;
+        self.hashes.extend(other.hashes);
+        let first = [self.first_failure.take(), other.first_failure];
+        self.first_failure = first.into_iter().flatten().min_by_key(|failure| failure.order);
+    }
+
+    /// Counts the schedules that differ, and forgets what tells them apart.
+    pub fn settle(&mut self) {
+        self.distinct = std::mem::take(&mut self.hashes).into_iter().collect::<BTreeSet<_>>().len() as u64;
+    }
 }
 
 /// What to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan<'a> {
     /// The driver.
     pub driver: &'a Path,
@@ -61,68 +85,217 @@ pub struct Plan<'a> {
     pub seed: u64,
     /// Stop at the first failure.
     pub stop_at_first: bool,
-    /// Contract rules without a documented bugcheck.
-    pub contract_rules: bool,
+    /// What the machine checks.
+    pub verifier: Verifier,
+    /// What chooses the schedules.
+    pub strategy: Strategy,
+    /// Host threads.
+    pub workers: usize,
 }
 
-/// Runs the scenario under every seed of the plan, on every processor of the host.
-pub fn explore(plan: Plan<'_>) -> Summary {
+impl<'a> Plan<'a> {
+    /// A plan by chance, with everything checked, on every processor of the host.
+    pub fn new(driver: &'a Path, name: &'a str, scenario: Scenario, schedules: u64) -> Self {
+        Self {
+            driver,
+            name,
+            scenario,
+            schedules,
+            seed: 1,
+            stop_at_first: false,
+            verifier: Verifier::default(),
+            strategy: Strategy::Random,
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+
+    fn run(&self, schedule: Schedule, record: bool) -> Run<'a> {
+        Run { driver: self.driver, schedule, verifier: self.verifier.clone(), record, parallel: false }
+    }
+}
+
+/// What is wrong with a run, if anything.
+fn verdict(result: &Result<crate::scenario::Outcomes, Stop>) -> Option<(Option<&Bugcheck>, String)> {
+    match result {
+        Ok(outcomes) if outcomes.faults.is_empty() => None,
+        Ok(outcomes) => Some((None, outcomes.faults.join("\n"))),
+        Err(Stop::Bugcheck(bugcheck, _)) => Some((Some(bugcheck), bugcheck.to_string())),
+        Err(Stop::Load(error)) => Some((None, error.clone())),
+    }
+}
+
+/// Runs the scenario under every seed of the plan.
+pub fn explore(plan: &Plan<'_>) -> Summary {
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicU64::new(u64::MAX);
-    let shared = Mutex::new((BTreeSet::new(), Vec::<Failure>::new(), [0u64; 4], 0u64));
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= plan.schedules || number > stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let seed = plan.seed.wrapping_add(number);
-                    let result = (plan.scenario)(plan.driver, seed, plan.contract_rules);
-                    let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    shared.3 += 1;
-                    let mut fail = |bugcheck: Option<Bugcheck>, faults: Vec<String>| {
-                        let replay = format!("{}/{seed:#x}", plan.name);
-                        shared.1.push(Failure { replay, bugcheck, faults, order: number });
-                        if plan.stop_at_first {
-                            stop.fetch_min(number, Ordering::Relaxed);
-                        }
-                    };
-                    match result {
-                        Ok(outcome) => {
-                            if !outcome.faults.is_empty() {
-                                fail(None, outcome.faults);
-                            }
-                            shared.0.insert(outcome.schedule);
-                            let totals = outcome.totals;
-                            let sums = [totals.submitted, totals.sent, totals.paused, totals.failed];
-                            for (sum, value) in shared.2.iter_mut().zip(sums) {
-                                *sum += value;
-                            }
-                        }
-                        Err(Stop::Bugcheck(bugcheck)) => fail(Some(bugcheck), Vec::new()),
-                        Err(Stop::Load(error)) => fail(None, vec![error]),
-                    }
+    let shared = Mutex::new(Summary::default());
+    let work = || {
+        let mut own = Summary::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= plan.schedules || number > stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let seed = plan.seed.wrapping_add(number);
+            let schedule = Schedule { seed, strategy: plan.strategy.clone() };
+            let result = (plan.scenario)(&plan.run(schedule.clone(), false));
+            own.schedules += 1;
+            if let Some((bugcheck, text)) = verdict(&result) {
+                own.violations += 1;
+                let replay = format!("{}/{schedule}", plan.name);
+                let bugcheck = bugcheck.map(|bugcheck| (bugcheck.code, bugcheck.rule.to_owned()));
+                let failure = Failure { replay, bugcheck, text, order: number };
+                own.add(Summary { first_failure: Some(failure), ..Summary::default() });
+                if plan.stop_at_first {
+                    stop.fetch_min(number, Ordering::Relaxed);
                 }
-            });
+            }
+            if let Ok(outcomes) = result {
+                own.hashes.push(outcomes.schedule);
+                let totals = outcomes.totals;
+                own.frames_submitted += totals.submitted;
+                own.frames_sent += totals.sent;
+                own.frames_paused += totals.paused;
+                own.frames_failed += totals.failed;
+            }
         }
-    });
-    let (distinct, mut failures, sums, runs) =
-        shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    failures.sort_by_key(|failure| failure.order);
-    let [frames_submitted, frames_sent, frames_paused, frames_failed] = sums;
-    Summary {
-        schedules: runs,
-        distinct: distinct.len() as u64,
-        violations: failures.len() as u64,
-        first_failure: failures.into_iter().next(),
-        seconds: began.elapsed().as_secs_f64(),
-        frames_submitted,
-        frames_sent,
-        frames_paused,
-        frames_failed,
+        shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(own);
+    };
+    if plan.workers <= 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..plan.workers {
+                scope.spawn(work);
+            }
+        });
     }
+    let mut summary = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    summary.seconds = began.elapsed().as_secs_f64();
+    summary
+}
+
+/// A schedule that fails, made as small as can be: fewest changes to the schedule in which each thread goes on
+/// while it can.
+#[derive(Clone, Debug, Serialize)]
+pub struct Minimised {
+    /// The schedule.
+    #[serde(serialize_with = "as_text")]
+    pub schedule: Schedule,
+    /// Changes that were there at first, and those that are left.
+    pub changes: (usize, usize),
+    /// Of those that are left, the ones that replace a thread which could have gone on.
+    pub preemptions: usize,
+    /// Runs that it took.
+    pub runs: u32,
+}
+
+fn as_text<S: serde::Serializer>(schedule: &Schedule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(schedule)
+}
+
+fn changes(decisions: &[Decision]) -> Vec<(u64, u16)> {
+    let chosen = decisions.iter().enumerate().filter(|(_, decision)| decision.chosen != 0);
+    chosen.map(|(number, decision)| (number as u64, decision.chosen)).collect()
+}
+
+/// Makes a failing schedule small: changes are left out by halves, quarters and so on, as long as the run still
+/// fails for the same rule. Nothing if the schedule does not fail.
+pub fn minimise(plan: &Plan<'_>, schedule: &Schedule, most_runs: u32) -> Option<Minimised> {
+    let mut runs = 0;
+    let mut fails = |schedule: &Schedule| {
+        runs += 1;
+        let result = (plan.scenario)(&plan.run(schedule.clone(), true));
+        let rule = verdict(&result)?.0.map_or("", |bugcheck| bugcheck.rule);
+        let decisions = match result {
+            Ok(outcomes) => outcomes.decisions,
+            Err(Stop::Bugcheck(_, decisions)) => decisions,
+            Err(Stop::Load(_)) => Vec::new(),
+        };
+        Some((rule, decisions))
+    };
+    let (rule, decisions) = fails(schedule)?;
+    let seed = schedule.seed;
+    let told = |changes: &[(u64, u16)]| Schedule { seed, strategy: Strategy::Told(changes.to_vec()) };
+    let mut list = changes(&decisions);
+    let first = list.len();
+    let mut preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
+    let mut left = most_runs;
+    let mut part = list.len().div_ceil(2);
+    while part > 0 && !list.is_empty() && left > 0 {
+        let mut start = 0;
+        let mut smaller = false;
+        while start < list.len() && left > 0 {
+            let end = (start + part).min(list.len());
+            let without: Vec<_> = list.iter().take(start).chain(list.iter().skip(end)).copied().collect();
+            left -= 1;
+            match fails(&told(&without)) {
+                Some((found, decisions)) if found == rule => {
+                    list = without;
+                    preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
+                    smaller = true;
+                }
+                _ => start = end,
+            }
+        }
+        if part == 1 && !smaller {
+            break;
+        }
+        part = if part == 1 { 1 } else { part.div_ceil(2) };
+    }
+    let schedule = told(&list);
+    Some(Minimised { schedule, changes: (first, list.len()), preemptions, runs })
+}
+
+/// What an exhaustive search came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Searched {
+    /// Runs.
+    pub runs: u64,
+    /// The first schedule that fails, if one does.
+    #[serde(skip)]
+    pub failure: Option<(Schedule, String)>,
+    /// Whether every schedule within the bound was run.
+    pub complete: bool,
+}
+
+/// Runs every schedule with at most so many preemptions, fewest first (Musuvathi and Qadeer, 2007), until one
+/// fails.
+pub fn search(plan: &Plan<'_>, seed: u64, preemptions: u32, most_runs: u64) -> Searched {
+    let mut runs = 0;
+    for bound in 0..=preemptions {
+        // Each entry is a schedule as a list of changes, and the number of its first decision that is free.
+        let mut stack: Vec<(Vec<(u64, u16)>, usize)> = vec![(Vec::new(), 0)];
+        while let Some((list, free)) = stack.pop() {
+            if runs >= most_runs {
+                return Searched { runs, failure: None, complete: false };
+            }
+            runs += 1;
+            let schedule = Schedule { seed, strategy: Strategy::Told(list.clone()) };
+            let result = (plan.scenario)(&plan.run(schedule.clone(), true));
+            if let Some((_, text)) = verdict(&result) {
+                return Searched { runs, failure: Some((schedule, text)), complete: false };
+            }
+            let Ok(outcomes) = result else { continue };
+            let spent = |to: usize| {
+                let decisions = outcomes.decisions.iter().take(to);
+                decisions.filter(|decision| decision.chosen != 0 && decision.preempts).count() as u32
+            };
+            for (number, decision) in outcomes.decisions.iter().enumerate().skip(free).rev() {
+                let cost = spent(number) + u32::from(decision.preempts);
+                // With a bound of n only schedules that spend all n are new: the others were run before.
+                let possible = cost <= bound;
+                if !possible {
+                    continue;
+                }
+                for choice in 1..decision.candidates {
+                    let mut next = list.clone();
+                    next.push((number as u64, choice));
+                    stack.push((next, number + 1));
+                }
+            }
+        }
+    }
+    Searched { runs, failure: None, complete: true }
 }

@@ -1,6 +1,7 @@
 //! Scenarios against the shipped `sluice.sys` on the simulated machine.
 
 pub mod bench;
+pub mod bugs;
 pub mod client;
 pub mod explore;
 pub mod image;

@@ -1,17 +1,44 @@
-//! Scenarios: what happens on a machine, for a seed to decide when.
+//! Scenarios: what happens on a machine, for a schedule to decide when.
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
+use sluice_abi::{ABI_MAJOR, FrameResult, IOCTL_SEND, SendHeader, WIN32_NAME};
 use sluice_client::Error;
 use sluice_client::adapter;
 use sluice_client::device::{Device, Driver};
 use sluice_client::send::{self, Answer, Outcome, Totals};
-use sluice_machine::ndis::adapter::{Completes, Settings};
 use sluice_machine::bugcheck::Bugcheck;
-use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
+use sluice_machine::ndis::adapter::{Adapter, Completes, Settings};
+use sluice_machine::ndis::oid::Ask;
+use sluice_machine::{Configuration, Decision, LoadError, LowResources, Machine, Schedule, Verifier, user};
+use zerocopy::IntoBytes;
 
+use crate::bugs;
 use crate::client::Local;
+
+/// One run of a scenario.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The driver.
+    pub driver: &'a Path,
+    /// The schedule.
+    pub schedule: Schedule,
+    /// What the machine checks.
+    pub verifier: Verifier,
+    /// Whether everything that happens is recorded.
+    pub record: bool,
+    /// Whether processors are host threads.
+    pub parallel: bool,
+}
+
+impl<'a> Run<'a> {
+    /// A run by chance, with everything checked.
+    pub fn random(driver: &'a Path, seed: u64) -> Self {
+        let (schedule, verifier) = (Schedule::random(seed), Verifier::default());
+        Self { driver, schedule, verifier, record: false, parallel: false }
+    }
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -20,6 +47,10 @@ pub struct Outcomes {
     pub totals: Totals,
     /// A number that tells the schedule.
     pub schedule: u64,
+    /// Decisions of the schedule, if the run was recorded.
+    pub decisions: Vec<Decision>,
+    /// Scheduling points.
+    pub points: u64,
     /// What is wrong, if anything, that is no bugcheck: frames not accounted for, threads that hang.
     pub faults: Vec<String>,
 }
@@ -27,32 +58,19 @@ pub struct Outcomes {
 /// Why a run stopped.
 #[derive(Debug)]
 pub enum Stop {
-    /// The machine stopped.
-    Bugcheck(Bugcheck),
+    /// The machine stopped; the decisions so far, if the run was recorded.
+    Bugcheck(Box<Bugcheck>, Vec<Decision>),
     /// The driver could not be loaded.
     Load(String),
 }
 
-impl From<Bugcheck> for Stop {
-    fn from(bugcheck: Bugcheck) -> Self {
-        Self::Bugcheck(bugcheck)
-    }
-}
-
-impl From<LoadError> for Stop {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Stopped(bugcheck) => Self::Bugcheck(bugcheck),
-            other => Self::Load(other.to_string()),
-        }
-    }
-}
-
 /// A scenario by name.
-pub type Scenario = fn(&Path, u64, bool) -> Result<Outcomes, Stop>;
+pub type Scenario = fn(&Run<'_>) -> Result<Outcomes, Stop>;
 
-/// Every scenario.
-pub const SCENARIOS: [(&str, Scenario); 1] = [("lifecycle", lifecycle)];
+/// Every scenario: the whole life of a module, and one for each bug class of real filters.
+pub fn scenarios() -> Vec<(&'static str, Scenario)> {
+    std::iter::once(("lifecycle", lifecycle as Scenario)).chain(bugs::SCENARIOS.iter().copied()).collect()
+}
 
 /// A frame that no other of the run equals: its number is in it.
 pub fn frame(client: u8, number: u32, length: usize) -> Vec<u8> {
@@ -113,116 +131,371 @@ pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
     None
 }
 
-/// Attach, restart, sends by two clients, disable or unplug at a random step, enable, detach, unload.
-pub fn lifecycle(driver: &Path, seed: u64, contract_rules: bool) -> Result<Outcomes, Stop> {
-    let mut random = fastrand::Rng::with_seed(seed ^ 0x5EED);
-    let settings = |index: usize, random: &mut fastrand::Rng| Settings {
-        name: format!("Adapter {index}"),
-        completes: *random
-            .choice(&[
+/// What the adapter goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Disabled, and enabled again.
+    Disable,
+    /// Pulled out, and put back.
+    Unplug,
+    /// Its stack is paused and restarted.
+    Restart,
+    /// The miniport is reset.
+    Reset,
+    /// Another MTU, which restarts the stack.
+    Mtu(u32),
+    /// The system sleeps and wakes.
+    Sleep,
+    /// The cable is pulled and plugged.
+    Link,
+    /// Nothing, for so many microseconds.
+    Nothing(u64),
+}
+
+/// Who does what in a run. Ranges are drawn from by the seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Clients that send.
+    pub clients: u8,
+    /// Handles that each of them opens, one after the other.
+    pub handles: (u32, u32),
+    /// Requests on each.
+    pub requests: (u32, u32),
+    /// Frames of a request.
+    pub frames: (u32, u32),
+    /// Of 256 requests, those that carry 400 frames.
+    pub large: u8,
+    /// Bytes of a frame.
+    pub lengths: (usize, usize),
+    /// Of 256 requests, those that are cancelled.
+    pub cancels: u8,
+    /// Of 256 handles, those that close with requests out.
+    pub dies: u8,
+    /// Clients that send nonsense, or rewrite and unmap their memory while the driver has it.
+    pub nonsense: u8,
+    /// Frames of the host's own.
+    pub host_frames: (u32, u32),
+    /// Frames from the wire.
+    pub wire_frames: (u32, u32),
+    /// OID requests of the host.
+    pub oids: u32,
+    /// What the adapter goes through, at random times.
+    pub events: Vec<Event>,
+    /// How long before the first of them, in microseconds.
+    pub delay: (u64, u64),
+    /// When the adapter completes; drawn if there is more than one.
+    pub completes: Vec<Completes>,
+    /// Other settings of the adapter.
+    pub settings: Settings,
+    /// Which allocations fail.
+    pub low_resources: LowResources,
+    /// Minor version of NDIS 6.
+    pub ndis_minor: u32,
+    /// How long work items wait for their turn, at most, in microseconds.
+    pub work_delay: u64,
+    /// Whether the driver is unloaded while clients are still there.
+    pub unloads_early: bool,
+    /// A pause of the clients between handles, in microseconds: longer than the driver keeps its handlers.
+    pub rest: u64,
+    /// Another filter in the stack, above the driver.
+    pub above: Option<&'static str>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            clients: 2,
+            handles: (1, 2),
+            requests: (1, 3),
+            frames: (1, 12),
+            large: 2,
+            lengths: (20, 200),
+            cancels: 40,
+            dies: 0,
+            nonsense: 0,
+            host_frames: (0, 10),
+            wire_frames: (0, 0),
+            oids: 0,
+            events: vec![Event::Disable],
+            delay: (0, 900),
+            completes: vec![
                 Completes::Inline,
                 Completes::Late(0, 60),
                 Completes::OutOfOrder(0, 150),
                 Completes::Any,
-            ])
-            .unwrap_or(&Completes::Any),
-        fails_every: random.bool().then_some(7),
-        ..Settings::default()
+            ],
+            settings: Settings::default(),
+            low_resources: LowResources::Off,
+            ndis_minor: 89,
+            work_delay: 0,
+            unloads_early: false,
+            rest: 0,
+            above: None,
+        }
+    }
+}
+
+/// Attach, restart, sends by two clients, disable or unplug at a random step, enable, detach, unload.
+pub fn lifecycle(run: &Run<'_>) -> Result<Outcomes, Stop> {
+    let mut random = fastrand::Rng::with_seed(run.schedule.seed ^ 0x0011_FE00);
+    let event = if random.bool() { Event::Disable } else { Event::Unplug };
+    play(run, &Plan { events: vec![event], ..Plan::default() })
+}
+
+fn between(random: &mut fastrand::Rng, (least, most): (u32, u32)) -> u32 {
+    random.u32(least..=most.max(least))
+}
+
+/// What the threads of a run share.
+struct Stage {
+    adapter: Rc<Adapter>,
+    ledger: Ledger,
+    over: Cell<bool>,
+    running: Cell<u32>,
+    /// Whether clients are told the truth about every frame: without memory nothing can be promised but that.
+    strict: bool,
+}
+
+/// Plays a plan.
+pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
+    let mut random = fastrand::Rng::with_seed(run.schedule.seed ^ 0x5EED);
+    let settings = Settings {
+        name: "Adapter 0".to_owned(),
+        completes: *random.choice(&plan.completes).unwrap_or(&Completes::Any),
+        fails_every: plan.settings.fails_every.or_else(|| random.bool().then_some(7)),
+        ..plan.settings.clone()
     };
     let configuration = Configuration {
-        processors: random.usize(1..=3),
-        schedule: Schedule::random(seed),
-        verifier: Verifier { contract: contract_rules, list_tracking: contract_rules, ..Verifier::default() },
-        adapters: vec![settings(0, &mut random)],
-        ..Configuration::default()
+        processors: if run.parallel { 4 } else { random.usize(1..=3) },
+        schedule: run.schedule.clone(),
+        verifier: run.verifier.clone(),
+        record: run.record,
+        parallel: run.parallel,
+        low_resources: plan.low_resources,
+        ndis_version: 6 << 16 | plan.ndis_minor,
+        adapters: vec![settings],
     };
     let machine = Machine::start(configuration).map_err(|error| Stop::Load(error.to_string()))?;
-    machine.load_driver(driver)?;
-    let adapter = machine.adapters().into_iter().next().ok_or_else(|| Stop::Load("no adapter".to_owned()))?;
-    let ledger = Rc::new(Ledger::default());
-    let over = Rc::new(Cell::new(false));
-    let running = Rc::new(Cell::new(0));
-    for client in 0..2u8 {
-        let (ledger, over, running) = (ledger.clone(), over.clone(), running.clone());
-        let mut random = fastrand::Rng::with_seed(random.u64(..));
-        running.set(running.get() + 1);
-        machine.spawn(&format!("client {client}"), move || {
-            sender(client, &mut random, &ledger, &over);
-            running.set(running.get() - 1);
-        });
+    machine.delay_work(plan.work_delay);
+    let stopped = |bugcheck: Bugcheck, machine: &Machine| Stop::Bugcheck(Box::new(bugcheck), machine.decisions());
+    let strict = plan.low_resources == LowResources::Off;
+    match machine.load_driver(run.driver) {
+        Ok(()) => {}
+        Err(LoadError::Stopped(bugcheck)) => return Err(stopped(bugcheck, &machine)),
+        // Without memory a driver may refuse to load, cleanly.
+        Err(LoadError::Refused(_)) if !strict => return finish(&machine, Ledger::default(), Vec::new()),
+        Err(error) => return Err(Stop::Load(error.to_string())),
     }
-    if random.bool() {
-        let (adapter, over, running) = (adapter.clone(), over.clone(), running.clone());
-        let mut random = fastrand::Rng::with_seed(random.u64(..));
-        running.set(running.get() + 1);
-        machine.spawn("host traffic", move || {
-            for number in 0..random.u32(2..12) {
-                adapter.host_send(&frame(0xFF, number, 60));
-                user::sleep(random.u64(0..60));
-                if over.get() {
-                    break;
-                }
-            }
-            running.set(running.get() - 1);
-        });
-    }
-    let (pnp, unplug, delay) = (adapter.clone(), random.bool(), random.u64(0..900));
-    let settled = over.clone();
-    machine.spawn("plug and play", move || {
-        user::sleep(delay);
-        if unplug {
-            pnp.unplug();
-        } else {
-            pnp.disable();
+    if let Some(service) = plan.above {
+        let path = crate::image::lab("wrong");
+        match machine.load_driver_as(&path, service) {
+            Ok(()) => {}
+            Err(LoadError::Stopped(bugcheck)) => return Err(stopped(bugcheck, &machine)),
+            Err(error) => return Err(Stop::Load(error.to_string())),
         }
-        let watched = pnp.clone();
-        user::wait_for("the stack to be torn down", move || watched.is_settled());
-        pnp.enable();
-        let watched = pnp.clone();
-        user::wait_for("the stack to be there", move || watched.is_settled());
-        user::sleep(400);
-        settled.set(true);
+    }
+    let adapter = machine.adapters().into_iter().next().ok_or_else(|| Stop::Load("no adapter".to_owned()))?;
+    let stage = Rc::new(Stage {
+        adapter,
+        ledger: Ledger::default(),
+        over: Cell::new(false),
+        running: Cell::new(0),
+        strict,
     });
-    machine.run_until_idle()?;
+    cast(&machine, &stage, plan, &mut random);
+    if plan.unloads_early {
+        // The service is stopped while clients are at work; the I/O manager waits for their handles.
+        let service = run.driver.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let delay = random.u64(plan.delay.0..=plan.delay.1);
+        let over = stage.clone();
+        machine.spawn("service control", move || {
+            user::sleep(delay);
+            over.over.set(true);
+            user::unload(&service);
+        });
+    }
+    let result = machine.run_until_idle();
+    if let Err(bugcheck) = result {
+        return Err(stopped(bugcheck, &machine));
+    }
     let mut faults: Vec<String> = machine.waiting_threads();
-    if running.get() == 0 {
-        machine.unload_driver()?;
+    if stage.running.get() == 0 {
+        for _ in 0..2 {
+            machine.unload_driver().map_err(|bugcheck| stopped(bugcheck, &machine))?;
+        }
         faults.extend(machine.waiting_threads());
     }
-    let mut on_wire: Vec<Vec<u8>> =
-        adapter.wire().into_iter().filter(|frame| frame.get(14) != Some(&0xFF)).collect();
-    let mut reported = ledger.sent.borrow().clone();
-    on_wire.sort();
-    reported.sort();
-    if on_wire != reported {
-        faults.push(format!(
-            "{} frames are on the wire, clients were told of {}",
-            on_wire.len(),
-            reported.len()
-        ));
+    if !run.parallel {
+        faults.extend(compare(&stage.adapter, &stage.ledger));
     }
+    let ledger = Rc::into_inner(stage).map(|stage| stage.ledger).unwrap_or_default();
+    finish(&machine, ledger, faults)
+}
+
+fn finish(machine: &Machine, ledger: Ledger, mut faults: Vec<String>) -> Result<Outcomes, Stop> {
     faults.extend(ledger.faults.borrow().iter().cloned());
     let totals = ledger.totals.get();
     if totals.submitted != totals.sent + totals.paused + totals.failed {
         faults.push(format!("the sums do not match: {totals:?}"));
     }
-    Ok(Outcomes { totals, schedule: machine.schedule_hash(), faults })
+    Ok(Outcomes {
+        totals,
+        schedule: machine.schedule_hash(),
+        decisions: machine.decisions(),
+        points: machine.scheduling_points(),
+        faults,
+    })
+}
+
+/// What is on the wire is what clients were told is sent.
+fn compare(adapter: &Adapter, ledger: &Ledger) -> Option<String> {
+    let of_clients = |frame: &Vec<u8>| frame.get(14).is_some_and(|client| *client < FOREIGN);
+    let mut on_wire: Vec<Vec<u8>> = adapter.wire().into_iter().filter(of_clients).collect();
+    let mut reported = ledger.sent.borrow().clone();
+    on_wire.sort_unstable();
+    reported.sort_unstable();
+    (on_wire != reported).then(|| {
+        format!("{} frames are on the wire, clients were told of {}", on_wire.len(), reported.len())
+    })
+}
+
+/// Numbers from here on are no clients whose frames are compared.
+const FOREIGN: u8 = 0xF0;
+
+/// Starts everybody.
+fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand::Rng) {
+    let start = |name: &str, seed: u64, work: Box<dyn FnOnce(&Stage, &mut fastrand::Rng)>| {
+        stage.running.set(stage.running.get() + 1);
+        let stage = stage.clone();
+        machine.spawn(name, move || {
+            work(&stage, &mut fastrand::Rng::with_seed(seed));
+            stage.running.set(stage.running.get() - 1);
+        });
+    };
+    for client in 0..plan.clients {
+        let plan = plan.clone();
+        start(
+            &format!("client {client}"),
+            random.u64(..),
+            Box::new(move |stage, random| sender(client, random, stage, &plan)),
+        );
+    }
+    for number in 0..plan.nonsense {
+        let work = Box::new(move |stage: &Stage, random: &mut fastrand::Rng| troublemaker(number, random, stage));
+        start(&format!("troublemaker {number}"), random.u64(..), work);
+    }
+    let host = between(random, plan.host_frames);
+    if host != 0 {
+        start(
+            "host traffic",
+            random.u64(..),
+            Box::new(move |stage, random| {
+                for number in 0..host {
+                    stage.adapter.host_send(&frame(0xFF, number, 60));
+                    user::sleep(random.u64(0..60));
+                    if stage.over.get() {
+                        break;
+                    }
+                }
+            }),
+        );
+    }
+    let wire = between(random, plan.wire_frames);
+    if wire != 0 {
+        start(
+            "wire",
+            random.u64(..),
+            Box::new(move |stage, random| {
+                for number in 0..wire {
+                    let count = random.usize(1..6);
+                    stage.adapter.receive((0..count).map(|_| frame(0xFE, number, random.usize(60..200))).collect());
+                    user::sleep(random.u64(0..60));
+                    if stage.over.get() {
+                        break;
+                    }
+                }
+            }),
+        );
+    }
+    for number in 0..plan.oids {
+        start(
+            &format!("OID requests {number}"),
+            random.u64(..),
+            Box::new(move |stage, random| {
+                for _ in 0..random.u32(1..4) {
+                    let how = *random
+                        .choice(&[Ask::Query, Ask::QueryCancelled, Ask::Set(0x2B), Ask::Direct, Ask::Synchronous])
+                        .unwrap_or(&Ask::Query);
+                    stage.adapter.ask_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER, how);
+                    user::sleep(random.u64(0..100));
+                }
+            }),
+        );
+    }
+    let (events, delay) = (plan.events.clone(), random.u64(plan.delay.0..=plan.delay.1));
+    let stage = stage.clone();
+    let seed = random.u64(..);
+    machine.spawn("plug and play", move || {
+        user::sleep(delay);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for event in events {
+            happens(&stage.adapter, event);
+            user::sleep(random.u64(0..300));
+        }
+        user::sleep(400);
+        stage.over.set(true);
+    });
+}
+
+fn happens(adapter: &Rc<Adapter>, event: Event) {
+    let settled = |what: &str| {
+        let watched = adapter.clone();
+        user::wait_for(what, move || watched.is_settled());
+    };
+    match event {
+        Event::Disable | Event::Unplug => {
+            if event == Event::Disable {
+                adapter.disable();
+            } else {
+                adapter.unplug();
+            }
+            settled("the stack to be torn down");
+            adapter.enable();
+        }
+        Event::Restart => adapter.restart(),
+        Event::Reset => adapter.reset(),
+        Event::Mtu(mtu) => adapter.change_mtu(mtu),
+        Event::Sleep => {
+            adapter.sleep();
+            settled("the stack to be paused");
+            user::sleep(200);
+            adapter.wake();
+        }
+        Event::Link => {
+            adapter.link(false);
+            settled("the link to be down");
+            adapter.link(true);
+        }
+        Event::Nothing(microseconds) => user::sleep(microseconds),
+    }
+    settled("the stack to be there");
 }
 
 /// A client that sends a few batches, and now and then cancels, closes early, or dies.
-fn sender(client: u8, random: &mut fastrand::Rng, ledger: &Ledger, over: &Cell<bool>) {
+fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
+    let (ledger, over) = (&stage.ledger, &stage.over);
     let mut number = 0;
-    for _ in 0..random.u32(1..4) {
+    for _ in 0..between(random, plan.handles) {
         let Some(device) = open_bound("Adapter 0", over) else { return };
-        for _ in 0..random.u32(1..5) {
-            let depth = random.usize(1..4);
+        for _ in 0..between(random, plan.requests) {
+            let depth = random.usize(1..=2);
             let mut batches = Vec::new();
             for _ in 0..depth {
-                let count = if random.u8(..) < 20 { 400 } else { random.u32(1..40) };
+                let count = if random.u8(..) < plan.large { 400 } else { between(random, plan.frames) };
                 let frames = (0..count)
                     .map(|_| {
                         number += 1;
-                        frame(client, number, random.usize(20..200))
+                        frame(client, number, random.usize(plan.lengths.0..=plan.lengths.1))
                     })
                     .collect();
                 match send::start(device.as_ref(), frames) {
@@ -230,17 +503,30 @@ fn sender(client: u8, random: &mut fastrand::Rng, ledger: &Ledger, over: &Cell<b
                     Err(error) => ledger.fault(format!("a send was not taken: {error}")),
                 }
             }
-            if random.u8(..) < 40
+            if random.u8(..) < plan.cancels
                 && let Some(batch) = batches.last()
                 && let Err(error) = batch.cancel()
             {
                 ledger.fault(format!("a cancel was not taken: {error}"));
+            }
+            if random.u8(..) < plan.dies {
+                // The handle closes with requests out; what became of them is told all the same.
+                drop(device);
+                for batch in batches {
+                    if let Ok((frames, answer)) = batch.wait() {
+                        ledger.note(&frames, answer);
+                    }
+                }
+                break;
             }
             let mut removed = false;
             for batch in batches {
                 match batch.wait() {
                     Ok((frames, answer)) => removed |= !ledger.note(&frames, answer),
                     Err(Error::Removed) => removed = true,
+                    // An MTU that has become smaller, or memory that ran out: the driver says so and takes nothing.
+                    Err(Error::Input(_)) if plan.events.iter().any(|event| matches!(event, Event::Mtu(_))) => {}
+                    Err(_) if !stage.strict => {}
                     Err(error) => ledger.fault(format!("a send failed: {error}")),
                 }
             }
@@ -248,6 +534,47 @@ fn sender(client: u8, random: &mut fastrand::Rng, ledger: &Ledger, over: &Cell<b
                 break;
             }
         }
-        drop(device);
+        if plan.rest != 0 {
+            user::sleep(random.u64(0..plan.rest));
+        }
+    }
+}
+
+/// A client that sends what it should not, rewrites its memory while the driver has it, unmaps it, and dies.
+fn troublemaker(number: u8, random: &mut fastrand::Rng, stage: &Stage) {
+    for _ in 0..random.u32(1..4) {
+        let Some(bound) = open_bound("Adapter 0", &stage.over) else { return };
+        let Ok(handle) = user::Handle::open(WIN32_NAME, true) else { return };
+        let frames: Vec<Vec<u8>> = (0..random.u32(1..8)).map(|index| frame(FOREIGN + number, index, 80)).collect();
+        let header = SendHeader { abi_major: ABI_MAJOR, flags: 0, frame_count: frames.len() as u32 };
+        let mut input = header.as_bytes().to_vec();
+        let mut data = vec![0xFF; size_of::<FrameResult>() * frames.len()];
+        for frame in &frames {
+            input.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            data.extend_from_slice(frame);
+        }
+        if random.bool() {
+            // Nonsense: any code, any bytes, any lengths.
+            let place = random.usize(..input.len());
+            input[place] = random.u8(..);
+            input.truncate(random.usize(..=input.len()));
+            data.truncate(random.usize(..=data.len()));
+        }
+        let code = if random.u8(..) < 200 { IOCTL_SEND } else { IOCTL_SEND & !0x3FFC | random.u32(..64) << 2 };
+        let pending = handle.control(code, &input, data);
+        for _ in 0..random.u32(0..4) {
+            pending.rewrite(random.u64(0..16), &[random.u8(..)]);
+            user::sleep(random.u64(0..20));
+        }
+        if random.bool() {
+            pending.unmap();
+        }
+        if random.bool() {
+            handle.die();
+        } else {
+            pending.wait();
+            handle.close();
+        }
+        drop(bound);
     }
 }

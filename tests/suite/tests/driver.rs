@@ -13,10 +13,11 @@ use sluice_client::adapter;
 use sluice_client::device::Driver;
 use sluice_client::send::{self as sending, Answer, Outcome};
 use sluice_machine::ndis::adapter::{Completes, Settings, State};
-use sluice_machine::{Configuration, LoadError, LowResources, Machine, user};
+use sluice_machine::{Configuration, LoadError, LowResources, Machine, Schedule, user};
 use sluice_suite::bench::{self, Bench, adapter_that, bound, open};
 use sluice_suite::client::Local;
 use sluice_suite::image::{self, Build};
+use sluice_suite::explore::{Plan, explore};
 use sluice_suite::scenario::frame;
 
 const LATE: Completes = Completes::Late(50, 100);
@@ -169,7 +170,7 @@ fn a_handle_of_a_detached_module_is_stale_and_says_so() {
 fn disabling_during_the_largest_request_loses_nothing() {
     for seed in 1..=40 {
         let mut configuration = adapter_that(Completes::OutOfOrder(0, 400));
-        configuration.seed = seed;
+        configuration.schedule = Schedule::random(seed);
         let bench = Bench::new(configuration);
         let adapter = bench.machine.adapters()[0].clone();
         let disabled = adapter.clone();
@@ -273,7 +274,7 @@ fn a_program_that_dies_leaves_nothing_behind() {
 fn cancelling_gives_back_what_was_not_sent() {
     for seed in 1..=60 {
         let mut configuration = adapter_that(Completes::Late(200, 800));
-        configuration.seed = seed;
+        configuration.schedule = Schedule::random(seed);
         let bench = Bench::new(configuration);
         let adapter = bench.machine.adapters()[0].clone();
         let (sent, aborted) = bench.run(move || {
@@ -581,15 +582,10 @@ fn whichever_allocation_fails_nothing_breaks() {
 #[test]
 fn the_checked_driver_and_the_shipped_one_pass_the_same_exploration() {
     for build in [Build::Release, Build::Checked] {
-        let summary = sluice_suite::explore::explore(sluice_suite::explore::Plan {
-            driver: &image::path(build),
-            name: "lifecycle",
-            scenario: sluice_suite::scenario::lifecycle,
-            schedules: 150,
-            seed: 0xA11CE,
-            stop_at_first: true,
-            contract_rules: true,
-        });
+        let path = image::path(build);
+        let scenario = sluice_suite::scenario::lifecycle;
+        let mut summary = explore(&Plan { seed: 0xA11CE, ..Plan::new(&path, "lifecycle", scenario, 150) });
+        summary.settle();
         assert!(summary.first_failure.is_none(), "{:#?}", summary.first_failure);
         assert!(summary.distinct >= 145);
     }

@@ -114,20 +114,13 @@ impl Dma {
     /// A device reads memory through a logical address. It may do so at any time between start and completion of
     /// a transfer; memory that was freed meanwhile is out of its reach.
     pub(crate) fn device_read(&self, machine: &Machine, device: u64, logical: u64, length: u64) -> Vec<u8> {
-        match self.reach(machine, device, logical, length, 1) {
+        match self.reach(machine, device, logical, length) {
             Some(address) => crate::memory::bytes(address, length as usize),
             None => Vec::new(),
         }
     }
 
-    /// A device writes memory through a logical address, as [`Dma::device_read`] reads it.
-    pub(crate) fn device_write(&self, machine: &Machine, device: u64, logical: u64, data: &[u8]) {
-        if let Some(address) = self.reach(machine, device, logical, data.len() as u64, 2) {
-            crate::memory::put_bytes(address, data);
-        }
-    }
-
-    fn reach(&self, machine: &Machine, device: u64, logical: u64, length: u64, kind: u64) -> Option<u64> {
+    fn reach(&self, machine: &Machine, device: u64, logical: u64, length: u64) -> Option<u64> {
         machine.checked();
         let found = {
             let mappings = self.mappings.borrow();
@@ -138,9 +131,9 @@ impl Dma {
         };
         let live = found.filter(|address| machine.memory.is_live(*address, length));
         if live.is_none() {
-            let verb = if kind == 1 { "reads" } else { "writes" };
-            let text = format!("The device {verb} memory that is not there any more: the IOMMU reports a violation");
-            machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, kind], text, self.history());
+            // 1: a read.
+            let text = "The device reads memory that is not there any more: the IOMMU reports a violation";
+            machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, 1], text, self.history());
         }
         live
     }

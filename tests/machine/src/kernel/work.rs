@@ -87,8 +87,6 @@ struct IoItem {
 
 struct Created {
     object: u64,
-    routine: u64,
-    ended: Rc<Cell<bool>>,
 }
 
 /// Work items by address, and threads of drivers by handle.
@@ -215,9 +213,8 @@ fn create_thread(machine: &Machine, call: &Call<'_>) -> u64 {
     let (routine, context) = (call.arg(5), call.arg(6));
     machine.kernel.objects.add_hidden(object, Kind::Thread { ended: false });
     let ended = Rc::new(Cell::new(false));
-    let created = Created { object, routine, ended: ended.clone() };
-    work.all_threads.borrow_mut().push((routine, created.ended.clone()));
-    work.threads.borrow_mut().insert(handle, created);
+    work.all_threads.borrow_mut().push((routine, ended.clone()));
+    work.threads.borrow_mut().insert(handle, Created { object });
     put::<u64>(call.arg(0), handle);
     machine.scheduler.spawn("system thread", move || {
         let machine = current();

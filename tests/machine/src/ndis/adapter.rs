@@ -60,6 +60,10 @@ pub struct Settings {
     pub dma: bool,
     /// When OID requests that reach the miniport are answered.
     pub oids: Oids,
+    /// Medium: 802.3 unless it says otherwise (`NDIS_MEDIUM`).
+    pub medium: i32,
+    /// Whether the miniport touches the first and the last byte that the MDLs of a frame describe.
+    pub touches_start: bool,
     /// Whether every frame that is sent is indicated as well.
     pub loopback: bool,
     /// How many of a hundred indications are made with `NDIS_RECEIVE_FLAGS_RESOURCES`.
@@ -89,6 +93,8 @@ impl Default for Settings {
             keeps_frames: true,
             dma: true,
             oids: Oids::Inline,
+            medium: ndis_sys::NdisMedium802_3,
+            touches_start: false,
             loopback: false,
             resources: 0,
         }
@@ -174,9 +180,13 @@ pub struct Adapter {
     /// A mandatory filter is missing: no protocol binds.
     pub(crate) unusable: Cell<bool>,
     pub(crate) packet_filter: Cell<u32>,
+    /// A regular OID request is on its way: NDIS lets one go down at a time.
+    pub(crate) oid_busy: Cell<bool>,
     /// Lists that were indicated and have not come back, and those that the protocol has.
     receives_out: Cell<u64>,
     protocol_has: RefCell<Vec<u64>>,
+    /// Returns of the protocol, and indications, that are going on.
+    moving: Cell<u32>,
     received: RefCell<Vec<Vec<u8>>>,
     pub(crate) restart_queued: RefCell<Vec<u64>>,
 }
@@ -214,8 +224,10 @@ impl Adapter {
             trigger: RefCell::new(None),
             unusable: Cell::new(false),
             packet_filter: Cell::new(0x2B),
+            oid_busy: Cell::new(false),
             receives_out: Cell::new(0),
             protocol_has: RefCell::default(),
+            moving: Cell::new(0),
             received: RefCell::default(),
             restart_queued: RefCell::default(),
         })
@@ -466,7 +478,9 @@ impl Adapter {
         if !lends {
             self.receives_out.set(self.receives_out.get() + lists.len() as u64);
         }
+        self.moving.set(self.moving.get() + 1);
         super::receive::receive_up(machine, self, 0, &lists, 0, flags, home);
+        self.moving.set(self.moving.get() - 1);
         if lends {
             for list in lists {
                 machine.ndis.lists.free_machine_list(machine, list);
@@ -513,7 +527,24 @@ impl Adapter {
                 return;
             }
             let top = self.modules.borrow().len();
+            self.moving.set(self.moving.get() + 1);
             super::receive::return_down(machine, self, top, &part, 0);
+            self.moving.set(self.moving.get() - 1);
+        }
+    }
+
+    /// The miniport is paused when every list that it indicated has come back, and no call is going on.
+    pub(crate) fn receives_settle(self: &Rc<Self>, machine: &Machine) {
+        loop {
+            self.protocol_returns_all(machine);
+            let waited = self.clone();
+            machine.scheduler.wait("receives to come back", None, move || {
+                !waited.protocol_has.borrow().is_empty()
+                    || waited.moving.get() == 0 && waited.receives_out.get() == 0
+            });
+            if self.protocol_has.borrow().is_empty() {
+                return;
+            }
         }
     }
 
@@ -567,6 +598,9 @@ impl Adapter {
             }
             stack::complete_up(machine, self, 0, lists);
             return;
+        }
+        if self.settings.touches_start {
+            lists.iter().for_each(|list| lists::touch(*list));
         }
         let completes = match self.settings.completes {
             Completes::Any => match machine.scheduler.choose(3) {

@@ -505,3 +505,20 @@ pub(crate) fn pieces_of(buffer: u64) -> Vec<(u64, u64)> {
     }
     pieces
 }
+
+/// Reads the first and the last byte that each MDL of a list describes, as some drivers do.
+pub(crate) fn touch(list: u64) {
+    let mut buffer = field!(list, NET_BUFFER_LIST, Header.Data.FirstNetBuffer, u64);
+    while buffer != 0 {
+        let mut mdl = field!(buffer, NET_BUFFER, Head.Data.MdlChain, u64);
+        while mdl != 0 {
+            let (start, bytes) =
+                (field!(mdl, MDL, MappedSystemVa, u64), u64::from(field!(mdl, MDL, ByteCount, u32)));
+            for at in [start, start + bytes.saturating_sub(1)] {
+                std::hint::black_box(crate::memory::get::<u8>(at));
+            }
+            mdl = field!(mdl, MDL, Next, u64);
+        }
+        buffer = field!(buffer, NET_BUFFER, Head.Data.Next, u64);
+    }
+}

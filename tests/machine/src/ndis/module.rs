@@ -5,6 +5,7 @@ use std::rc::{Rc, Weak};
 use ndis_sys::NDIS_FILTER_DRIVER_CHARACTERISTICS as Characteristics;
 
 use super::adapter::Adapter;
+use crate::machine::Machine;
 use crate::memory::field;
 
 /// States of a module.
@@ -141,6 +142,8 @@ pub(crate) struct Module {
     pub(crate) attributes_set: Cell<bool>,
     /// `NdisFRestartComplete` was called for the restart that is going on, with this status.
     pub(crate) restart_completed: Cell<Option<i32>>,
+    /// Calls of its data handlers that have not returned: what passes through is its for a moment.
+    pub(crate) inside: Cell<u32>,
     /// The OID request of its own that is out, or 0.
     pub(crate) own_oid: Cell<u64>,
 }
@@ -162,8 +165,16 @@ impl Module {
             in_options: Cell::new(false),
             attributes_set: Cell::new(false),
             restart_completed: Cell::new(None),
+            inside: Cell::new(0),
             own_oid: Cell::new(0),
         }
+    }
+
+    /// Calls a data handler.
+    pub(crate) fn call_data(&self, machine: &Machine, handler: u64, arguments: &[u64]) {
+        self.inside.set(self.inside.get() + 1);
+        machine.call(handler, arguments);
+        self.inside.set(self.inside.get() - 1);
     }
 
     pub(crate) fn adapter(&self) -> Rc<Adapter> {

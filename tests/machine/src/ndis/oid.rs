@@ -419,9 +419,14 @@ pub(crate) fn ask(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) 
         synchronous(machine, adapter, top, request)
     } else {
         let kind = if how == Ask::Direct { Kind::Direct } else { Kind::Regular };
+        if kind == Kind::Regular {
+            let before = adapter.clone();
+            machine.scheduler.wait("the OID request before", None, move || !before.oid_busy.get());
+            adapter.oid_busy.set(true);
+        }
         let done = Rc::new(Cell::new(None));
         let status = down(machine, adapter, top, request, kind, Issuer::Protocol(done.clone()));
-        if status == status::PENDING {
+        let status = if status == status::PENDING {
             if how == Ask::QueryCancelled {
                 machine.scheduler.point();
                 cancel(machine, adapter, top, id, kind);
@@ -431,7 +436,11 @@ pub(crate) fn ask(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) 
             done.get().unwrap_or(status)
         } else {
             status
+        };
+        if kind == Kind::Regular {
+            adapter.oid_busy.set(false);
         }
+        status
     };
     let value = get(answer);
     machine.memory.free(request);

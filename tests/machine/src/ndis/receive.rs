@@ -55,7 +55,7 @@ pub(crate) fn receive_up(
             let irql = machine.scheduler.irql();
             let first = link(lists);
             let arguments = [module.context.get(), first, port, lists.len() as u64, flags];
-            machine.call(module.data.get().receive, &arguments);
+            module.call_data(machine, module.data.get().receive, &arguments);
             after_callback(machine, "FilterReceiveNetBufferLists", irql);
             if lends {
                 check_lent(machine, &module, first, lists);
@@ -112,7 +112,7 @@ pub(crate) fn return_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
         }
         module.received_out.set(module.received_out.get().saturating_sub(own));
         let irql = machine.scheduler.irql();
-        machine.call(handler, &[module.context.get(), link(lists), flags]);
+        module.call_data(machine, handler, &[module.context.get(), link(lists), flags]);
         after_callback(machine, "FilterReturnNetBufferLists", irql);
         return;
     }

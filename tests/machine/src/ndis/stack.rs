@@ -160,7 +160,7 @@ fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u
     set!(parameters, Attach, MediaDuplexState, ndis_sys::MediaDuplexStateFull);
     set!(parameters, Attach, XmitLinkSpeed, 1_000_000_000_u64);
     set!(parameters, Attach, RcvLinkSpeed, 1_000_000_000_u64);
-    set!(parameters, Attach, MiniportMediaType, ndis_sys::NdisMedium802_3);
+    set!(parameters, Attach, MiniportMediaType, adapter.settings.medium);
     set!(parameters, Attach, MiniportPhysicalMediaType, ndis_sys::NdisPhysicalMedium802_3);
     set!(parameters, Attach, MacAddressLength, 6u16);
     set!(parameters, Attach, CurrentMacAddress, adapter.mac());
@@ -195,6 +195,7 @@ pub(crate) fn pause(machine: &Machine, adapter: &Rc<Adapter>, reason: u32) {
     if adapter.state() == AdapterState::Running {
         adapter.set_state(AdapterState::Paused);
     }
+    adapter.receives_settle(machine);
 }
 
 fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, reason: u32) {
@@ -248,7 +249,7 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
     }
     module.state.set(State::Paused);
     let foreign = machine.ndis.lists.foreign_of(module.handle);
-    if foreign != 0 {
+    if foreign != 0 && module.inside.get() == 0 {
         let text = format!("A module is paused and keeps {foreign} lists of others");
         machine.stop(&rule::FOREIGN_KEPT, [module.handle, foreign as u64, 0], text);
     }
@@ -322,7 +323,7 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     );
     set!(general, General, MtuSize, adapter.mtu.get());
     set!(general, General, DataBackFillSize, adapter.settings.backfill);
-    set!(parameters, Restart, MiniportMediaType, ndis_sys::NdisMedium802_3);
+    set!(parameters, Restart, MiniportMediaType, adapter.settings.medium);
     set!(parameters, Restart, RestartAttributes, attributes);
     module.state.set(State::Restarting);
     module.restart_completed.set(None);
@@ -440,7 +441,7 @@ pub(crate) fn send_down(
                 );
             }
             let before = machine.scheduler.irql();
-            machine.call(module.data.get().send, &[module.context.get(), link(lists), port, flags]);
+            module.call_data(machine, module.data.get().send, &[module.context.get(), link(lists), port, flags]);
             after_callback(machine, "FilterSendNetBufferLists", before);
         }
         None => adapter.transmit(machine, lists),
@@ -483,7 +484,7 @@ pub(crate) fn complete_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
         module.out.set(module.out.get().saturating_sub(own.len() as u64));
         let irql = machine.scheduler.irql();
         let flags = u64::from(irql == DISPATCH);
-        machine.call(handler, &[module.context.get(), link(lists), flags]);
+        module.call_data(machine, handler, &[module.context.get(), link(lists), flags]);
         after_callback(machine, "FilterSendNetBufferListsComplete", irql);
         return;
     }

@@ -24,7 +24,7 @@ pub use self::policy::{Decision, Schedule, Strategy};
 use self::thread::State;
 pub(crate) use self::thread::{Held, Kind, LockKind, Thread};
 use crate::log::What;
-use crate::machine::current;
+use crate::machine::{current, try_current};
 use crate::memory::{self, Memory};
 use crate::rule;
 use crate::stack::{Arguments, CallFrame, StackPool, call_on};
@@ -48,8 +48,9 @@ const DPC_LIMIT: u64 = 20 * 10_000_000;
 
 thread_local! {
     static SPARE: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
-    /// The processor that this host thread plays.
+    /// The processor that this host thread plays, and the thread that runs on it.
     static PROCESSOR: Cell<usize> = const { Cell::new(0) };
+    static THIS: Cell<*const Thread> = const { Cell::new(std::ptr::null()) };
 }
 
 /// Work for a processor that comes before its threads.
@@ -170,6 +171,9 @@ impl Scheduler {
             current().scheduler.this().yielder.set(yielder);
             work();
         });
+        if let Some(machine) = try_current() {
+            machine.log.name(id, name);
+        }
         let affinity =
             (self.giant.is_some() && kind == Kind::Thread).then(|| id as usize % self.processors());
         Rc::new(Thread {
@@ -317,7 +321,14 @@ impl Scheduler {
     }
 
     pub(crate) fn thread_id(&self) -> u32 {
-        self.try_this().map_or(0, |thread| thread.id)
+        self.with(|thread| thread.id).unwrap_or(0)
+    }
+
+    /// Looks at the thread that runs, if one does.
+    #[expect(clippy::unused_self, reason = "there is one scheduler on a host thread")]
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&Thread) -> R) -> Option<R> {
+        // SAFETY: the thread runs, so its processor keeps it.
+        unsafe { THIS.get().as_ref() }.map(look)
     }
 
     #[expect(clippy::unused_self, reason = "there is one scheduler on a host thread")]
@@ -330,7 +341,7 @@ impl Scheduler {
     }
 
     pub(crate) fn irql(&self) -> u8 {
-        self.try_this().map_or(0, |thread| thread.irql.get())
+        self.with(|thread| thread.irql.get()).unwrap_or(0)
     }
 
     pub(crate) fn set_irql(&self, irql: u8) {
@@ -354,7 +365,7 @@ impl Scheduler {
     }
 
     pub(crate) fn in_dpc(&self) -> bool {
-        self.try_this().is_some_and(|thread| thread.kind == Kind::Dpc)
+        self.with(|thread| thread.kind == Kind::Dpc).unwrap_or(false)
     }
 
     /// Gives others a chance.
@@ -407,7 +418,7 @@ impl Scheduler {
     }
 
     fn suspend(&self) {
-        let yielder = self.this().yielder.get();
+        let yielder = self.with(|this| this.yielder.get()).unwrap_or_else(|| panic!("a thread runs"));
         // SAFETY: the thread runs, so its coroutine and the yielder on its stack are alive.
         unsafe { &*yielder }.suspend(());
     }
@@ -441,10 +452,15 @@ impl Scheduler {
         let again = ready.clone();
         // Time has to come to the end of the wait.
         let alarm = until.map(|until| self.after(until.saturating_sub(self.now.get()), || ()));
-        let state = State::Waiting { what: what.to_owned(), ready: Box::new(move || again()), until };
-        self.this().state.replace(state);
-        self.chosen.set(None);
-        self.suspend();
+        let this = self.this();
+        // Another may have been faster to what both waited for.
+        while !ready() && until.is_none_or(|until| until > self.now.get()) {
+            let again = again.clone();
+            let state = State::Waiting { what: what.to_owned(), ready: Box::new(move || again()), until };
+            this.state.replace(state);
+            self.chosen.set(None);
+            self.suspend();
+        }
         if let Some(alarm) = alarm {
             self.cancel_event(alarm);
         }
@@ -570,17 +586,20 @@ impl Scheduler {
 
     /// A driver calls into the kernel: what it calls next runs below its frame.
     pub(crate) fn enter_call(&self, frame: &CallFrame, name: &'static str) -> u64 {
-        let this = self.this();
         let at: *const CallFrame = frame;
-        this.calls.borrow_mut().push((at as u64, name));
-        this.stack_pointer.replace(at as u64)
+        let enter = |this: &Thread| {
+            this.calls.borrow_mut().push((at as u64, name));
+            this.stack_pointer.replace(at as u64)
+        };
+        self.with(enter).unwrap_or_else(|| panic!("a driver runs on a thread"))
     }
 
     /// Ends what [`Scheduler::enter_call`] began.
     pub(crate) fn leave_call(&self, before: u64) {
-        let this = self.this();
-        this.calls.borrow_mut().pop();
-        this.stack_pointer.set(before);
+        self.with(|this| {
+            this.calls.borrow_mut().pop();
+            this.stack_pointer.set(before);
+        });
     }
 
     /// Threads that wait.
@@ -591,18 +610,6 @@ impl Scheduler {
             _ => None,
         };
         self.waiting.borrow().iter().filter_map(describe).collect()
-    }
-
-    /// Names of all threads that have not ended.
-    pub(crate) fn thread_is_alive(&self, id: u32) -> bool {
-        let is = |thread: &&Rc<Thread>| thread.id == id;
-        self.ready.borrow().iter().any(|thread| is(&thread))
-            || self.waiting.borrow().iter().any(|thread| is(&thread))
-            || self
-                .processors
-                .borrow()
-                .iter()
-                .any(|processor| processor.thread.as_ref().is_some_and(|thread| is(&thread)))
     }
 
     /// One step of one processor; false if nothing can happen any more.
@@ -811,7 +818,9 @@ impl Scheduler {
         machine.processor_block.switch(&thread, processor);
         let body = thread.body.borrow_mut().take();
         let Some(mut body) = body else { return };
+        THIS.set(Rc::as_ptr(&thread));
         let result = body.resume(());
+        THIS.set(std::ptr::null());
         if let Some(place) = self.running.borrow_mut().get_mut(processor) {
             *place = None;
         }
@@ -856,8 +865,7 @@ impl Scheduler {
 
     /// A DPC may not run for long; looked at whenever it calls the kernel.
     pub(crate) fn dpc_too_long(&self) -> bool {
-        let this = self.this();
-        this.kind == Kind::Dpc && self.now.get() - this.began.get() > DPC_LIMIT
+        self.with(|this| this.kind == Kind::Dpc && self.now.get() - this.began.get() > DPC_LIMIT).unwrap_or(false)
     }
 
     /// Whether a thread spins for ever: if nothing else can happen, or for very long.

@@ -83,6 +83,7 @@ impl Image {
         let base = area.base + number as u64 * ROOM;
         ensure!(length <= ROOM && base + ROOM <= area.base + area.length, "no address space for the image");
         protect(base, length, libc::PROT_READ | libc::PROT_WRITE);
+        // Sections are copied; what lies between them and behind their bytes is zero.
         fill_bytes(base, 0, length as usize);
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let mut image = Self {

@@ -312,9 +312,7 @@ impl IoManager {
         if method == NEITHER {
             put::<u64>(request + irp::USER_BUFFER, pages);
         }
-        machine.log.forget(request);
-        machine.log.kind(request, "IRP");
-        machine.event(request, "sent to the driver");
+        machine.log.begin(machine, request, "IRP", "sent to the driver");
         let done = Rc::new(RefCell::new(None));
         let state = Request {
             file,

@@ -72,7 +72,10 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(recording: bool) -> Self {
-        Self { recording, ..Self::default() }
+        let log = Self { recording, ..Self::default() };
+        // Objects come by the thousand.
+        log.last.borrow_mut().reserve(4096);
+        log
     }
 
     /// Whether everything is recorded.
@@ -82,9 +85,12 @@ impl Log {
 
     /// Something happens to an object, or to the processor.
     pub(crate) fn note(&self, machine: &Machine, object: u64, what: What) {
-        if object == 0 && !self.recording {
-            return;
+        if object != 0 || self.recording {
+            self.push(machine, object, what, false);
         }
+    }
+
+    fn push(&self, machine: &Machine, object: u64, what: What, first: bool) {
         let (thread, irql) = machine.scheduler.with(|this| (this.id, this.irql.get())).unwrap_or((0, 0));
         let mut events = self.events.borrow_mut();
         if !self.recording && events.len() >= KEPT {
@@ -93,8 +99,8 @@ impl Log {
             self.first.set(self.first.get() + KEPT as u64 / 2);
         }
         let number = self.first.get() + events.len() as u64;
-        let previous =
-            if object == 0 { NONE } else { self.last.borrow_mut().insert(object, number).unwrap_or(NONE) };
+        let before = if object == 0 { None } else { self.last.borrow_mut().insert(object, number) };
+        let previous = if first { NONE } else { before.unwrap_or(NONE) };
         let (time, processor) = (machine.scheduler.now(), machine.scheduler.processor());
         events.push(Event { time, object, thread, processor, irql, what, previous });
     }
@@ -113,9 +119,10 @@ impl Log {
         }
     }
 
-    /// An object begins a new life at an address that another had.
-    pub(crate) fn forget(&self, object: u64) {
-        self.last.borrow_mut().remove(&object);
+    /// An object begins its life, perhaps at an address that another had.
+    pub(crate) fn begin(&self, machine: &Machine, object: u64, kind: &'static str, what: &'static str) {
+        self.kind(object, kind);
+        self.push(machine, object, What::Object(what), true);
     }
 
     /// The last events of an object, oldest first.

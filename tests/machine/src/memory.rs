@@ -24,6 +24,8 @@ const PATTERN: u8 = 0xF5;
 const FREED: u8 = 0xDD;
 /// Bytes that small structures are packed into.
 const SMALL_CHUNK: u64 = 64 * 1024;
+/// What these bytes are for.
+const SMALL: Use = Use::System("NDIS structures");
 /// Bytes of pattern before and after a block without special pool.
 const FENCE: u64 = 16;
 /// Bytes that become accessible at a time without special pool.
@@ -201,7 +203,10 @@ impl Memory {
         // Blocks of a page or more start on a page, as pool does; smaller ones end with their page, aligned.
         let address = if length >= PAGE { start } else { end - length.next_multiple_of(16) };
         fill(start, address - start, PATTERN);
-        fill(address, length, 0);
+        // Small structures are cleared one by one.
+        if usage != SMALL {
+            fill(address, length, 0);
+        }
         fill(address + length, end - address - length, PATTERN);
         if matches!(usage, Use::PagedPool { .. }) && !self.paged_open.get() {
             protect(start, pages, libc::PROT_NONE);
@@ -235,7 +240,7 @@ impl Memory {
         });
         let address = if pages { start + PAGE } else { start + FENCE };
         fill(address - FENCE, FENCE, PATTERN);
-        if usage != Use::CommonBuffer {
+        if usage != Use::CommonBuffer && usage != SMALL {
             fill(address, length, 0);
         }
         let fence = (address + length).next_multiple_of(16) + FENCE;
@@ -301,7 +306,7 @@ impl Memory {
         let reused = if waiting.len() > keep { waiting.pop_front() } else { None };
         let address = reused.unwrap_or_else(|| {
             if small.end - small.next < length {
-                small.next = self.allocate(SMALL_CHUNK, Use::System("NDIS structures"));
+                small.next = self.allocate(SMALL_CHUNK, SMALL);
                 small.end = small.next + SMALL_CHUNK;
             }
             let address = small.next;

@@ -126,7 +126,7 @@ pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
             return Some(device);
         }
         drop(device);
-        user::sleep(50);
+        user::sleep(600);
     }
     None
 }

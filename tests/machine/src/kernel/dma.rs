@@ -223,9 +223,7 @@ fn allocate(machine: &Machine, call: &Call<'_>) -> u64 {
     put::<u64>(call.arg(2), logical);
     let buffer = Buffer { length, logical, cached: call.arg(3) as u8 };
     with_adapter(machine, call.arg(0), |adapter| adapter.buffers.insert(address, buffer));
-    machine.log.forget(address);
-    machine.log.kind(address, "common buffer");
-    machine.event(address, "allocated");
+    machine.log.begin(machine, address, "common buffer", "allocated");
     let place = name(machine, address);
     dma.record(machine, &format!("common buffer {place}, logical {logical:#x}, {length} bytes, allocated"));
     address

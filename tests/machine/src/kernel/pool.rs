@@ -68,9 +68,7 @@ impl Pool {
         let usage = if paged { Use::PagedPool { tag } } else { Use::Pool { tag } };
         let address = machine.memory.allocate(length, usage);
         self.blocks.borrow_mut().insert(address, Allocation { length, tag, caller, paged });
-        machine.log.forget(address);
-        machine.log.kind(address, "pool");
-        machine.event(address, "allocated");
+        machine.log.begin(machine, address, "pool", "allocated");
         address
     }
 

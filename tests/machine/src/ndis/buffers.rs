@@ -14,6 +14,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         if machine.pool_fails() {
             return 0;
         }
+        machine.ndis.support.mdls.borrow_mut().reserve(2048);
         machine.ndis.lists.new_pool(machine.ndis.new_handle(), call.arg(0), call.arg(1))
     }),
     function!("NdisFreeNetBufferListPool", 1, Dispatch, |machine, call| {

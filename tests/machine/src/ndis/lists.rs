@@ -84,6 +84,8 @@ impl Lists {
             members: 0,
         };
         self.pools.borrow_mut().insert(handle, pool);
+        // Lists come by the hundred.
+        self.records.borrow_mut().reserve(2048);
         handle
     }
 
@@ -172,9 +174,7 @@ impl Lists {
             received: false,
         };
         self.records.borrow_mut().insert(list, record);
-        machine.log.forget(list);
-        machine.log.kind(list, "NET_BUFFER_LIST");
-        machine.event(list, event);
+        machine.log.begin(machine, list, "NET_BUFFER_LIST", event);
     }
 
     /// `NdisFreeNetBufferList`, by whoever owns it.
@@ -204,10 +204,14 @@ impl Lists {
             let text = format!("A list is freed with {contexts} bytes of context that were not freed");
             machine.stop_about(&rule::CONTEXT_LEFT, [26, list, u64::from(contexts), 0], text, list);
         }
-        let Some(record) = self.records.borrow_mut().remove(&list) else { return };
-        if let Some(parent) = self.records.borrow_mut().get_mut(&record.parent) {
+        let mut records = self.records.borrow_mut();
+        let Some(record) = records.remove(&list) else { return };
+        if record.parent != 0
+            && let Some(parent) = records.get_mut(&record.parent)
+        {
             parent.clones -= 1;
         }
+        drop(records);
         if let Some(pool) = self.pools.borrow_mut().get_mut(&record.pool) {
             pool.members -= 1;
         }

@@ -90,17 +90,24 @@ struct Arena {
 }
 
 impl Arena {
-    fn new(area: Area, number: usize) -> Self {
-        let used = region::with(|region| region.used[number].get());
-        if used != 0 {
-            protect(area.base, used / PAGE, libc::PROT_NONE);
-        }
+    fn new(area: Area, number: usize, special: bool) -> Self {
         let start = area.base + PAGE;
+        let kept = region::with(|region| {
+            let stays = !special && number == 0;
+            let used = region.used[number].get().max(if number == 0 { region.open.get() } else { 0 });
+            if used != 0 && !(stays && region.open.get() >= used) {
+                protect(area.base, used / PAGE, libc::PROT_NONE);
+                if number == 0 {
+                    region.open.set(0);
+                }
+            }
+            if stays { region.open.get() } else { 0 }
+        });
         Self {
             area,
             number,
             next: Cell::new(start),
-            open: Cell::new(start),
+            open: Cell::new(start.max(area.base + kept)),
             used: Cell::new(0),
             quarantine: RefCell::default(),
             reusable: RefCell::default(),
@@ -152,9 +159,9 @@ impl Memory {
         Self {
             areas,
             special,
-            nonpaged: Arena::new(areas.nonpaged, 0),
-            paged: Arena::new(areas.paged, 1),
-            user: Arena::new(areas.user, 2),
+            nonpaged: Arena::new(areas.nonpaged, 0, special),
+            paged: Arena::new(areas.paged, 1, true),
+            user: Arena::new(areas.user, 2, true),
             blocks: RefCell::default(),
             small: RefCell::default(),
             pageable: RefCell::default(),
@@ -234,7 +241,7 @@ impl Memory {
             while arena.open.get() < start + bytes {
                 protect(arena.open.get(), STRIDE / PAGE, libc::PROT_READ | libc::PROT_WRITE);
                 arena.open.set(arena.open.get() + STRIDE);
-                arena.used.set(arena.used.get().max(arena.open.get() - arena.area.base));
+                region::with(|region| region.open.set(arena.open.get() - arena.area.base));
             }
             start
         });

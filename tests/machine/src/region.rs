@@ -49,6 +49,8 @@ pub(crate) struct Region {
     base: u64,
     /// How far each of the three arenas has been used, for the next machine to clear.
     pub(crate) used: [Cell<u64>; 3],
+    /// How far the first arena stays accessible, from one machine without special pool to the next.
+    pub(crate) open: Cell<u64>,
 }
 
 thread_local! {
@@ -86,7 +88,7 @@ impl Region {
         }
         // SAFETY: the mappings keep the file.
         unsafe { libc::close(file) };
-        Self { slot, base, used: [const { Cell::new(0) }; 3] }
+        Self { slot, base, used: [const { Cell::new(0) }; 3], open: Cell::new(0) }
     }
 }
 

@@ -729,7 +729,9 @@ impl Scheduler {
                 }
             }
         }
-        candidates.sort_unstable();
+        if ready.len() > 1 {
+            candidates.sort_unstable();
+        }
         let (processor, thread) = self.last.get();
         let goes_on = |candidate: &Candidate| {
             candidate.action == Action::Continue && (candidate.processor, candidate.thread) == (processor, thread)

@@ -223,6 +223,8 @@ impl Module {
             self.backfill.store(backfill, Ordering::Relaxed);
         }
         let installed = self.installed.load(Ordering::SeqCst);
+        // Whoever asks from here on asked for another restart, and is answered by that one.
+        let waiting = self.binding.len();
         let mut outcome = status::INSUFFICIENT_RESOURCES;
         self.usable.store(false, Ordering::SeqCst);
         if let Some(proof) = self.gate.claim()
@@ -234,7 +236,7 @@ impl Module {
         }
         self.life.go(Edge::Restarted)?;
         if installed {
-            self.answer_binding(outcome);
+            self.answer_binding(outcome, if outcome == status::SUCCESS { u32::MAX } else { waiting });
         }
         Ok(())
     }
@@ -263,9 +265,10 @@ impl Module {
         Ok(true)
     }
 
-    /// Completes the handles that wait for the module.
-    fn answer_binding(&self, answer: NTSTATUS) {
-        while let Some(irp) = self.binding.pop(core::ptr::null_mut()) {
+    /// Completes up to `most` of the handles that wait for the module, those that came first.
+    fn answer_binding(&self, answer: NTSTATUS, most: u32) {
+        for _ in 0..most {
+            let Some(irp) = self.binding.pop(core::ptr::null_mut()) else { return };
             let _ = irp.complete(answer, 0);
         }
     }
@@ -315,7 +318,7 @@ impl Module {
     /// Stops everything that could still call into the module, and frees its memory.
     pub(crate) fn teardown(&self, passive: &mut Passive<'_>) {
         self.rundown.run_down(passive);
-        self.answer_binding(status::DEVICE_REMOVED);
+        self.answer_binding(status::DEVICE_REMOVED, u32::MAX);
         self.idle.stop(passive);
         self.starter.stop(passive);
         if let Some(proof) = self.gate.claim()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{image, inf, linux_wdk, process};
+use crate::{debian, image, inf, linux_wdk, process};
 
 const TARGET: &str = "x86_64-pc-windows-msvc";
 
@@ -44,6 +44,7 @@ pub(crate) fn run(all: bool) -> Result<()> {
     }
     if all {
         println!("{}", wrong_driver()?.display());
+        c_drivers()?.iter().for_each(|image| println!("{}", image.display()));
     }
     Ok(())
 }
@@ -57,6 +58,41 @@ fn wrong_driver() -> Result<PathBuf> {
     copy(&built.join("sluice_lab_wrong.dll"), &folder.join("wrong.sys"))?;
     copy(&built.join("sluice_lab_wrong.pdb"), &folder.join("wrong.pdb"))?;
     Ok(folder.join("wrong.sys"))
+}
+
+/// Drivers in C of the tests, and how many faults each can be built with.
+const C_DRIVERS: [(&str, u32); 3] = [("pass", 4), ("originate", 4), ("toy", 0)];
+
+/// Builds the tests' drivers in C: each as it is, and once with each fault.
+fn c_drivers() -> Result<Vec<PathBuf>> {
+    debian::for_c_drivers()?;
+    let source = process::root().join("tests/lab/c");
+    let folder = process::root().join("target/lab");
+    let tools = linux_wdk::tools()?;
+    let mut images = Vec::new();
+    for (name, faults) in C_DRIVERS {
+        for fault in 0..=faults {
+            let place = match fault {
+                0 => folder.join(format!("c-{name}")),
+                fault => folder.join(format!("c-{name}-{fault}")),
+            };
+            let (object, image) = (place.with_extension("obj"), place.with_extension("sys"));
+            let mut clang = process::command(debian::CLANG);
+            clang.args(["--target=x86_64-pc-windows-msvc", "-c", "-O2", "-g", "-gcodeview", "-ffreestanding"]);
+            clang.args(["-fms-extensions", "-mno-stack-arg-probe", "-Wall", "-Werror", "-Wno-microsoft-anon-tag"]);
+            clang.arg(format!("-DFAULT={fault}")).arg("-o").arg(&object);
+            process::run(clang.arg(source.join(name).with_extension("c")))?;
+            let mut link = process::command(tools.join("rust-lld"));
+            link.args(["-flavor", "link", "/nologo", "/driver", "/subsystem:native", "/entry:DriverEntry"]);
+            link.args(["/nodefaultlib", "/debug", "/release"]).arg(format!("/out:{}", image.display()));
+            for library in ["ntoskrnl", "hal", "ndis"] {
+                link.arg(linux_wdk::library(library));
+            }
+            process::run(link.arg(&object))?;
+            images.push(image);
+        }
+    }
+    Ok(images)
 }
 
 /// Builds one image and checks it; returns where it is.

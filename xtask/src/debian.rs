@@ -17,6 +17,11 @@ const DRIVER: [Package; 3] = [
     Package { name: "libclang-19-dev", shown_by: "/usr/lib/llvm-19/lib/libclang.so" },
 ];
 
+const C_DRIVERS: [Package; 1] = [Package { name: "clang-19", shown_by: "/usr/bin/clang-19" }];
+
+/// The C compiler of the tests' drivers.
+pub(crate) const CLANG: &str = "/usr/bin/clang-19";
+
 const WINDOWS_CLIENT: [Package; 1] =
     [Package { name: "gcc-mingw-w64-x86-64", shown_by: "/usr/bin/x86_64-w64-mingw32-gcc" }];
 
@@ -26,6 +31,11 @@ pub(crate) const LIBCLANG_PATH: &str = "/usr/lib/llvm-19/lib";
 /// Installs what the driver's build needs, or says how.
 pub(crate) fn for_driver() -> Result<()> {
     install(&DRIVER)
+}
+
+/// Installs what the tests' C drivers are built with, or says how.
+pub(crate) fn for_c_drivers() -> Result<()> {
+    install(&C_DRIVERS)
 }
 
 /// Installs what the build of the Windows client needs, or says how.

@@ -19,7 +19,7 @@ const MINGW_HEADERS: &str = "/usr/share/mingw-w64/include";
 const MINGW_LIBRARIES: &str = "/usr/x86_64-w64-mingw32/lib";
 
 /// Exports of the real libraries that mingw-w64's lists lack.
-const EXTRA_EXPORTS: [(&str, &str, &[&str]); 3] = [
+const EXTRA_EXPORTS: [(&str, &str, &[&str]); 4] = [
     (
         "ntoskrnl",
         "ntoskrnl.exe",
@@ -33,6 +33,7 @@ const EXTRA_EXPORTS: [(&str, &str, &[&str]); 3] = [
         ],
     ),
     ("hal", "hal.dll", &[]),
+    ("ndis", "ndis.sys", &[]),
     ("wmilib", "wmilib.sys", &["WmiSystemControl"]),
 ];
 
@@ -241,8 +242,14 @@ fn libraries(home: &Path) -> Result<()> {
     process::run(process::command(tools.join("llvm-ar")).arg("crs").arg(cookies))
 }
 
+/// One of the import libraries.
+pub(crate) fn library(name: &str) -> PathBuf {
+    let folder = process::root().join("target/linux-wdk/wdk/Lib").join(WDK_VERSION).join("km/x64");
+    folder.join(name).with_extension("lib")
+}
+
 /// The toolchain's own binary tools.
-fn tools() -> Result<PathBuf> {
+pub(crate) fn tools() -> Result<PathBuf> {
     let sysroot = process::output(process::command("rustc").args(["--print", "sysroot"]))?;
     let version = process::output(process::command("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;

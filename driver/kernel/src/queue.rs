@@ -4,6 +4,7 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use wdk_sys::ntddk::{IoCsqInitializeEx, IoCsqInsertIrpEx, IoCsqRemoveNextIrp};
 use wdk_sys::{FILE_OBJECT, IO_CSQ, IRP, NTSTATUS};
@@ -45,6 +46,8 @@ pub struct Queue<T> {
     csq: UnsafeCell<IO_CSQ>,
     owner: UnsafeCell<*const T>,
     waiters: SpinLock<Waiters>,
+    /// IRPs in the queue, changed under its lock.
+    length: AtomicU32,
 }
 
 // SAFETY: the IRPs are guarded by the queue's lock, and the owner is only read.
@@ -59,6 +62,7 @@ impl<T: Waiting> Queue<T> {
             csq: UnsafeCell::new(IO_CSQ::default()),
             owner: UnsafeCell::new(core::ptr::null()),
             waiters: SpinLock::new(Waiters { first: null_mut(), last: null_mut() }),
+            length: AtomicU32::new(0),
         }
     }
 
@@ -101,6 +105,16 @@ impl<T: Waiting> Queue<T> {
         // SAFETY: `start` was called; the IRP is owned and goes to the queue, which accepts all.
         let status = unsafe { IoCsqInsertIrpEx(self.csq.get(), irp.into_raw().as_ptr(), null_mut(), place) };
         debug_assert!(status == 0, "the queue accepts every request");
+    }
+
+    /// How many requests wait at this moment.
+    pub fn len(&self) -> u32 {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    /// Whether no request waits at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes the first request, or the first one of `file` if that is not null.
@@ -154,6 +168,7 @@ unsafe extern "C" fn insert<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, place: 
     let queue = unsafe { queue::<T>(csq) };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
+    queue.length.fetch_add(1, Ordering::SeqCst);
     let own = link(irp);
     let front = place == FRONT && !waiters.first.is_null();
     // SAFETY: the link lies in the IRP.
@@ -183,6 +198,7 @@ unsafe extern "C" fn remove<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
         // SAFETY: IRPs on the list belong to the queue.
         let next = unsafe { *link(at) };
         if at == irp {
+            queue.length.fetch_sub(1, Ordering::SeqCst);
             if before.is_null() {
                 waiters.first = next;
             } else {

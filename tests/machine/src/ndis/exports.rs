@@ -194,9 +194,11 @@ fn restart_filter(machine: &Machine, call: &Call<'_>) -> u64 {
             let asked = adapter.restart_queued.borrow().contains(&handle);
             if asked && adapter.is_present() {
                 stack::pause(machine, &adapter, ndis_sys::NDIS_PAUSE_FILTER_RESTART_STACK);
+                // Whoever asks while it goes on asks for another.
                 stack::restart(machine, &adapter);
+            } else {
+                adapter.restart_queued.borrow_mut().retain(|queued| *queued != handle);
             }
-            adapter.restart_queued.borrow_mut().retain(|queued| *queued != handle);
         });
     });
     0

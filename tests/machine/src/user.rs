@@ -100,6 +100,11 @@ pub fn unload(service: &str) {
     current().start_unload(service);
 }
 
+/// From here on the schedule is explored, or not (see [`crate::Machine::window`]).
+pub fn window(open: bool) {
+    current().window(open);
+}
+
 /// Gives other threads a chance, as any system call does.
 pub fn pause() {
     current().scheduler.poll();

@@ -200,52 +200,103 @@ fn changes(decisions: &[Decision]) -> Vec<(u64, u16)> {
     chosen.map(|(number, decision)| (number as u64, decision.chosen)).collect()
 }
 
-/// Makes a failing schedule small: changes are left out by halves, quarters and so on, as long as the run still
-/// fails for the same rule. Nothing if the schedule does not fail.
-pub fn minimise(plan: &Plan<'_>, schedule: &Schedule, most_runs: u32) -> Option<Minimised> {
-    let mut runs = 0;
-    let mut fails = |schedule: &Schedule| {
-        runs += 1;
-        let result = (plan.scenario)(&plan.run(schedule.clone(), true));
-        let rule = verdict(&result)?.0.map_or("", |bugcheck| bugcheck.rule);
-        let decisions = match result {
-            Ok(outcomes) => outcomes.decisions,
-            Err(Stop::Bugcheck(_, decisions)) => decisions,
-            Err(Stop::Load(_)) => Vec::new(),
-        };
-        Some((rule, decisions))
-    };
-    let (rule, decisions) = fails(schedule)?;
-    let seed = schedule.seed;
-    let told = |changes: &[(u64, u16)]| Schedule { seed, strategy: Strategy::Told(changes.to_vec()) };
-    let mut list = changes(&decisions);
-    let first = list.len();
-    let mut preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
-    let mut left = most_runs;
-    let mut part = list.len().div_ceil(2);
-    while part > 0 && !list.is_empty() && left > 0 {
-        let mut start = 0;
-        let mut smaller = false;
-        while start < list.len() && left > 0 {
-            let end = (start + part).min(list.len());
-            let without: Vec<_> = list.iter().take(start).chain(list.iter().skip(end)).copied().collect();
-            left -= 1;
-            match fails(&told(&without)) {
-                Some((found, decisions)) if found == rule => {
-                    list = without;
-                    preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
-                    smaller = true;
+/// A schedule as a list of changes, and how many of them are preemptions.
+#[derive(Clone, Debug)]
+struct Candidate {
+    changes: Vec<(u64, u16)>,
+    preemptions: usize,
+}
+
+impl Candidate {
+    fn of(decisions: &[Decision]) -> Self {
+        let preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
+        Self { changes: changes(decisions), preemptions }
+    }
+}
+
+/// Runs schedules and says which fail for the rule that is looked for.
+struct Judge<'a, 'b> {
+    plan: &'a Plan<'b>,
+    seed: u64,
+    rule: Option<&'static str>,
+    runs: u32,
+    most_runs: u32,
+}
+
+impl Judge<'_, '_> {
+    fn fails(&mut self, strategy: Strategy) -> Option<Candidate> {
+        self.runs += 1;
+        let schedule = Schedule { seed: self.seed, strategy };
+        let result = (self.plan.scenario)(&self.plan.run(schedule, true));
+        let found = verdict(&result)?.0.map_or("", |bugcheck| bugcheck.rule);
+        if *self.rule.get_or_insert(found) != found {
+            return None;
+        }
+        match result {
+            Ok(outcomes) => Some(Candidate::of(&outcomes.decisions)),
+            Err(Stop::Bugcheck(_, decisions)) => Some(Candidate::of(&decisions)),
+            Err(Stop::Load(_)) => None,
+        }
+    }
+
+    const fn may_go_on(&self) -> bool {
+        self.runs < self.most_runs
+    }
+
+    /// Leaves changes out by halves, quarters and so on, as long as the run still fails.
+    fn reduce(&mut self, mut best: Candidate) -> Candidate {
+        let mut part = best.changes.len().div_ceil(2);
+        while part > 0 && self.may_go_on() {
+            let (mut start, mut smaller) = (0, false);
+            while start < best.changes.len() && self.may_go_on() {
+                let end = (start + part).min(best.changes.len());
+                let list = &best.changes;
+                let without: Vec<_> = list.iter().take(start).chain(list.iter().skip(end)).copied().collect();
+                match self.fails(Strategy::Told(without.clone())) {
+                    // The decisions say what was left of the changes; what could not be chosen is gone.
+                    Some(found) if found.changes.len() < best.changes.len() => (best, smaller) = (found, true),
+                    _ => start = end,
                 }
-                _ => start = end,
+            }
+            if part == 1 && !smaller {
+                break;
+            }
+            part = if part == 1 { 1 } else { part.div_ceil(2) };
+        }
+        best
+    }
+}
+
+/// Makes a failing schedule small: leaves out changes as long as the run still fails for the same rule, and looks
+/// for failing schedules of few preemptions by priorities, to make those small as well. Nothing if the schedule
+/// does not fail.
+pub fn minimise(plan: &Plan<'_>, schedule: &Schedule, most_runs: u32) -> Option<Minimised> {
+    let mut judge = Judge { plan, seed: schedule.seed, rule: None, runs: 0, most_runs };
+    let first = judge.fails(schedule.strategy.clone())?;
+    let steps = first.changes.last().map_or(1, |(decision, _)| *decision);
+    let mut best = judge.reduce(first.clone());
+    for depth in 1..=4 {
+        for variant in 0..40 {
+            if !judge.may_go_on() || best.preemptions <= depth as usize {
+                break;
+            }
+            // The number of steps tells the draws of one run from those of another.
+            if let Some(found) = judge.fails(Strategy::Pct { depth, steps: steps + variant })
+                && found.preemptions < best.preemptions
+            {
+                let reduced = judge.reduce(found);
+                if reduced.preemptions < best.preemptions {
+                    best = reduced;
+                }
             }
         }
-        if part == 1 && !smaller {
-            break;
-        }
-        part = if part == 1 { 1 } else { part.div_ceil(2) };
     }
-    let schedule = told(&list);
-    Some(Minimised { schedule, changes: (first, list.len()), preemptions, runs })
+    Some(Minimised {
+        schedule: Schedule { seed: schedule.seed, strategy: Strategy::Told(best.changes.clone()) },
+        changes: (first.changes.len(), best.changes.len()),
+        preemptions: best.preemptions,
+        runs: judge.runs,
+    })
 }
 
 /// What an exhaustive search came to.

@@ -233,16 +233,19 @@ impl Machine {
         let entry = image.entry;
         let status = Rc::new(Cell::new(0));
         let result = status.clone();
-        let done = image.clone();
+        let (loaded, over) = (image.clone(), Rc::new(Cell::new(false)));
+        let ended = over.clone();
         self.scheduler.spawn("DriverEntry", move || {
             let machine = current();
             result.set(machine.call(entry, &[object, registry_path]) as i32);
             if result.get() >= 0 {
-                done.discard_init();
+                loaded.discard_init();
                 machine.ndis.driver_loaded(object);
             }
+            ended.set(true);
         });
-        self.run_until_idle().map_err(LoadError::Stopped)?;
+        // A driver may have begun what never ends.
+        self.run_until(|| over.get()).map_err(LoadError::Stopped)?;
         if status.get() < 0 {
             image.unload();
             if let Some(driver) = self.drivers.borrow_mut().get_mut(number) {

@@ -28,23 +28,31 @@ pub(crate) struct StackPool {
     area: Area,
     next: Cell<u64>,
     spare: RefCell<Vec<KernelStack>>,
+    /// Whether each thread finds its stack empty: what lies there from others shows in traces, in the upper halves of
+    /// narrow arguments.
+    clears: bool,
 }
 
 impl StackPool {
-    pub(crate) fn new() -> Self {
-        Self { area: region::areas().stacks, next: Cell::new(0), spare: RefCell::default() }
+    pub(crate) fn new(clears: bool) -> Self {
+        Self { area: region::areas().stacks, next: Cell::new(0), spare: RefCell::default(), clears }
     }
 
     /// A stack, new or used before.
     pub(crate) fn take(&self) -> KernelStack {
-        self.spare.borrow_mut().pop().unwrap_or_else(|| {
+        let spare = self.spare.borrow_mut().pop();
+        let stack = spare.unwrap_or_else(|| {
             let region = self.area.base + self.next.get();
             self.next.set(self.next.get() + ALIGNMENT);
             assert!(self.next.get() <= self.area.length, "no address space for a kernel stack");
             let start = region + CONTROL - KERNEL_STACK;
             memory::protect(start, (KERNEL_STACK + PAGE) / PAGE, libc::PROT_READ | libc::PROT_WRITE);
             KernelStack { region }
-        })
+        });
+        if self.clears {
+            memory::fill_bytes(stack.top() - KERNEL_STACK, 0, KERNEL_STACK as usize);
+        }
+        stack
     }
 
     /// Keeps the stack for the next thread.
@@ -145,6 +153,16 @@ pub(crate) unsafe extern "sysv64" fn call_on(function: u64, arguments: *const Ar
         "mov rdx, [rsi + 0x08]",
         "mov r8, [rsi + 0x10]",
         "mov r9, [rsi + 0x18]",
+        // What registers hold that carry no argument is the same in every run.
+        "xor r10d, r10d",
+        "xor r11d, r11d",
+        "xor r12d, r12d",
+        "xor r13d, r13d",
+        "xor r14d, r14d",
+        "xor r15d, r15d",
+        "xor ebx, ebx",
+        "xor esi, esi",
+        "xor edi, edi",
         "call rax",
         // rbp is preserved by both conventions.
         "lea rsp, [rbp - 0x30]",
@@ -208,6 +226,13 @@ pub(crate) unsafe extern "sysv64" fn import_entry() {
         "pop rbx",
         "pop rsi",
         "pop rdi",
+        // Nothing of the machine's own is left in what the call may change.
+        "xor ecx, ecx",
+        "xor edx, edx",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "xor r11d, r11d",
         "ret",
         dispatch = sym crate::kernel::dispatch,
     )

@@ -205,12 +205,15 @@ fn changes(decisions: &[Decision]) -> Vec<(u64, u16)> {
 struct Candidate {
     changes: Vec<(u64, u16)>,
     preemptions: usize,
+    /// Decisions in all.
+    steps: u64,
 }
 
 impl Candidate {
     fn of(decisions: &[Decision]) -> Self {
+        let steps = decisions.len() as u64;
         let preemptions = decisions.iter().filter(|one| one.chosen != 0 && one.preempts).count();
-        Self { changes: changes(decisions), preemptions }
+        Self { changes: changes(decisions), preemptions, steps }
     }
 }
 
@@ -273,7 +276,6 @@ impl Judge<'_, '_> {
 pub fn minimise(plan: &Plan<'_>, schedule: &Schedule, most_runs: u32) -> Option<Minimised> {
     let mut judge = Judge { plan, seed: schedule.seed, rule: None, runs: 0, most_runs };
     let first = judge.fails(schedule.strategy.clone())?;
-    let steps = first.changes.last().map_or(1, |(decision, _)| *decision);
     let mut best = judge.reduce(first.clone());
     for depth in 1..=4 {
         for variant in 0..40 {
@@ -281,7 +283,7 @@ pub fn minimise(plan: &Plan<'_>, schedule: &Schedule, most_runs: u32) -> Option<
                 break;
             }
             // The number of steps tells the draws of one run from those of another.
-            if let Some(found) = judge.fails(Strategy::Pct { depth, steps: steps + variant })
+            if let Some(found) = judge.fails(Strategy::Pct { depth, steps: first.steps + variant })
                 && found.preemptions < best.preemptions
             {
                 let reduced = judge.reduce(found);

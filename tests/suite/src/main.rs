@@ -181,11 +181,12 @@ fn spread(arguments: &Arguments, plan: &Plan<'_>) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Scheduling points of a run, which PCT draws from.
+/// Decisions of a run, which PCT draws from.
 fn steps(plan: &Plan<'_>) -> Result<u64> {
-    match (plan.scenario)(&Run { verifier: plan.verifier.clone(), ..Run::random(plan.driver, plan.seed) }) {
-        Ok(outcomes) => Ok(outcomes.points),
-        Err(Stop::Bugcheck(bugcheck, _)) => Ok(bugcheck.microseconds),
+    let run = Run { verifier: plan.verifier.clone(), record: true, ..Run::random(plan.driver, plan.seed) };
+    match (plan.scenario)(&run) {
+        Ok(outcomes) => Ok(outcomes.decisions.len() as u64),
+        Err(Stop::Bugcheck(_, decisions)) => Ok(decisions.len() as u64),
         Err(Stop::Load(error)) => bail!("{error}"),
     }
 }

@@ -105,7 +105,7 @@ fn faults_of_drivers_in_c_are_found() {
         ("c-originate-1", "PausedWithNblsOut"),
         ("c-originate-2", "DmaIommu"),
         ("c-originate-3", "NblNotOwnedAtComplete"),
-        ("c-originate-4", "NdisFilterTimedPauseComplete"),
+        ("c-originate-4", "PauseCompleteWithoutPause"),
     ];
     let mut faults = Vec::new();
     for (name, rule) in expected {

@@ -56,7 +56,7 @@ fn wrong() -> PathBuf {
 fn configuration(case: &str) -> Configuration {
     let settings = Settings {
         completes: Completes::Late(200, 3000),
-        oids: if case == "oid-two-at-once" { Oids::Late } else { Oids::Inline },
+        oids: if matches!(case, "oid-two-at-once" | "oid-left") { Oids::Late } else { Oids::Inline },
         resources: if case.starts_with("resources") { 100 } else { 0 },
         ..Settings::default()
     };
@@ -95,16 +95,10 @@ fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
     machine.run_until_idle()?;
     adapter.receive(vec![vec![0x66; 60]; 3]);
     machine.run_until_idle()?;
-    let (asker, disabled, early) = (adapter.clone(), adapter.clone(), case == "oid-left");
+    let asker = adapter.clone();
     machine.spawn("host", move || {
         asker.query_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER);
     });
-    if early {
-        machine.spawn("plug and play", move || {
-            user::sleep(200);
-            disabled.disable();
-        });
-    }
     machine.run_until_idle()?;
     machine.spawn("client", || {
         let handle = user::Handle::open("\\\\.\\Wrong", true).unwrap();

@@ -72,19 +72,24 @@ fn exhaustive_search_finds_a_bug_of_three_preemptions_and_not_with_two() {
 #[test]
 fn pct_finds_it_within_its_bound_and_chance_is_measured() {
     let driver = lab("c-toy");
-    let Ok(outcomes) = toy(&Run { record: true, ..Run::random(&driver, 1) }) else { panic!("it fails at once") };
-    let steps = outcomes.decisions.len() as u64;
+    let decisions = |seed| match toy(&Run { record: true, ..Run::random(&driver, seed) }) {
+        Ok(outcomes) => outcomes.decisions.len() as u64,
+        Err(_) => 0,
+    };
+    let steps = (1..=200).map(decisions).max().unwrap();
     let bound = 2 * steps.pow(3);
+    // So many runs miss it with a probability of one in a thousand at most.
+    let runs = bound * 7;
     let find = |strategy: Strategy| {
-        (1..=bound).find(|seed| {
+        (1..=runs).find(|seed| {
             let schedule = Schedule { seed: *seed, strategy: strategy.clone() };
             matches!(toy(&Run { schedule, ..Run::random(&driver, 1) }), Err(Stop::Bugcheck(..)))
         })
     };
-    let pct = find(Strategy::Pct { depth: 4, steps: outcomes.points });
+    let pct = find(Strategy::Pct { depth: 4, steps });
     let chance = find(Strategy::Random);
     println!("n = 2, k = {steps}: bound {bound} runs; PCT took {pct:?}, chance {chance:?}");
-    assert!(pct.is_some(), "PCT did not find it in {bound} runs");
+    assert!(pct.is_some(), "PCT did not find it in {runs} runs");
 }
 
 /// Every byte of a trace: addresses, times, threads, results.
@@ -107,11 +112,7 @@ fn the_same_token_gives_the_same_trace_a_thousand_times() {
         })
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().unwrap()), "a run differs from the first");
-    // Another process, and another build of the machine, writes the same; its hash is kept beside the tests.
-    let hash = first.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    });
-    println!("trace of {token}: {} lines, hash {hash:#x}", first.lines().count());
+    println!("{} lines, the same a thousand times", first.lines().count());
 }
 
 #[test]

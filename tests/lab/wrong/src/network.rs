@@ -46,7 +46,7 @@ fn request() -> *mut NDIS_OID_REQUEST {
     request
 }
 
-fn ask() {
+pub(crate) fn ask() {
     let request = request();
     REQUEST.store(request.expose_provenance(), SeqCst);
     unsafe { NdisFOidRequest(MODULE.load(SeqCst), request) };
@@ -261,7 +261,7 @@ pub(crate) unsafe extern "system" fn oid(
         unsafe { NdisFOidRequestComplete(module, request, NDIS_STATUS_PENDING) };
         return NDIS_STATUS_PENDING;
     }
-    if case("oid-never-answered") || case("oid-left") {
+    if case("oid-never-answered") {
         return NDIS_STATUS_PENDING;
     }
     if case("oid-bytes-written") {

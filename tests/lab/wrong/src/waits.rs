@@ -430,6 +430,7 @@ pub(crate) const AT_DETACH: &[(&str, fn())] = &[
     ("unloaded-with-thread", || {
         thread(on_thread, 0);
     }),
+    ("oid-left", crate::network::ask),
     ("callback-after-unload", || {
         crate::cases::arm_timer();
     }),

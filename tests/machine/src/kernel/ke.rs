@@ -121,7 +121,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         0
     }),
     function!("KeFlushQueuedDpcs", 0, Passive, |machine, _| {
-        machine.scheduler.wait("queued DPCs", None, || !current().scheduler.dpcs_pending());
+        let next = machine.scheduler.next_dpc();
+        machine.scheduler.wait("queued DPCs", None, move || !current().scheduler.dpcs_pending_before(next));
         0
     }),
     function!("KeStallExecutionProcessor", 1, Any, |machine, call| {

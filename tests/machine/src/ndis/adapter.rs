@@ -182,6 +182,8 @@ pub struct Adapter {
     pub(crate) packet_filter: Cell<u32>,
     /// A regular OID request is on its way: NDIS lets one go down at a time.
     pub(crate) oid_busy: Cell<bool>,
+    /// Requests of the protocol that have not been answered.
+    pub(crate) oids_out: Cell<u32>,
     /// Lists that were indicated and have not come back, and those that the protocol has.
     receives_out: Cell<u64>,
     protocol_has: RefCell<Vec<u64>>,
@@ -225,6 +227,7 @@ impl Adapter {
             unusable: Cell::new(false),
             packet_filter: Cell::new(0x2B),
             oid_busy: Cell::new(false),
+            oids_out: Cell::new(0),
             receives_out: Cell::new(0),
             protocol_has: RefCell::default(),
             moving: Cell::new(0),

@@ -394,6 +394,17 @@ pub enum Ask {
 
 /// The protocol asks an OID through the stack, on the running thread: status and answer of four bytes.
 pub(crate) fn ask(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) -> (i32, u32) {
+    // A protocol that is not bound asks nobody.
+    if !adapter.is_present() {
+        return (status::ADAPTER_REMOVED, 0);
+    }
+    adapter.oids_out.set(adapter.oids_out.get() + 1);
+    let answer = ask_bound(machine, adapter, oid, how);
+    adapter.oids_out.set(adapter.oids_out.get() - 1);
+    answer
+}
+
+fn ask_bound(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) -> (i32, u32) {
     let request = machine.memory.allocate(size_of::<Request>() as u64, Use::System("NDIS_OID_REQUEST"));
     let answer = machine.memory.allocate(8, Use::System("OID buffer"));
     stack::header(

@@ -374,13 +374,13 @@ fn detach(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>) {
     if out != 0 {
         machine.leaked_lists(module.handle, out);
     }
+    machine.call(module.driver.handlers.detach, &[module.context.get()]);
+    after_callback(machine, "FilterDetach", 0);
     let requests = machine.ndis.oids.left_with(module.handle);
     if requests != 0 {
         let text = format!("A module is detached while {requests} OID requests of it are out");
         machine.stop(&rule::OID_LEFT, [module.handle, requests as u64, 0], text);
     }
-    machine.call(module.driver.handlers.detach, &[module.context.get()]);
-    after_callback(machine, "FilterDetach", 0);
     forget(machine, adapter, module);
 }
 
@@ -391,6 +391,9 @@ pub(crate) fn tear_down(machine: &Machine, adapter: &Rc<Adapter>, end: AdapterSt
         return;
     }
     pause(machine, adapter, ndis_sys::NDIS_PAUSE_MINIPORT_DEVICE_REMOVE);
+    // The protocol unbinds when its requests have been answered.
+    let asked = adapter.clone();
+    machine.scheduler.wait("the protocol's OID requests", None, move || asked.oids_out.get() == 0);
     let modules = adapter.modules.borrow().clone();
     for module in modules.iter().rev() {
         detach(machine, adapter, module);

@@ -66,6 +66,8 @@ struct Processor {
     dpc: Option<Rc<Thread>>,
     interrupt: Option<Rc<Thread>>,
     queue: VecDeque<(u32, Dpc)>,
+    /// Number of the DPC at work.
+    at_work: u32,
     interrupts: VecDeque<(u32, Box<dyn FnOnce()>)>,
 }
 
@@ -155,7 +157,7 @@ impl Scheduler {
             next_thread: Cell::new(1),
             locks: RefCell::default(),
             hash: Cell::new(0xCBF2_9CE4_8422_2325),
-            stacks: StackPool::new(),
+            stacks: StackPool::new(record),
             giant: parallel.then(Giant::new),
             steps: Cell::new(0),
         }
@@ -248,10 +250,17 @@ impl Scheduler {
         queued.map(|(_, dpc)| dpc.object).find(|object| object.wrapping_sub(start) < length)
     }
 
-    /// Whether any DPC is queued or at work, other than the current one.
-    pub(crate) fn dpcs_pending(&self) -> bool {
-        let processors = self.processors.borrow();
-        processors.iter().any(|processor| !processor.queue.is_empty() || processor.dpc.is_some())
+    /// The number that the next DPC will have.
+    pub(crate) fn next_dpc(&self) -> u32 {
+        self.next_thread.get()
+    }
+
+    /// Whether any DPC with a lower number is queued or at work.
+    pub(crate) fn dpcs_pending_before(&self, number: u32) -> bool {
+        self.processors.borrow().iter().any(|processor| {
+            processor.queue.iter().any(|(queued, _)| *queued < number)
+                || processor.dpc.is_some() && processor.at_work < number
+        })
     }
 
     /// Does `work` after `delay` (100 ns), outside any thread; returns a number to cancel it with.
@@ -401,7 +410,6 @@ impl Scheduler {
         self.policy.borrow_mut().polls(self.thread_id());
         self.yields.set(true);
         self.point();
-        self.yields.set(false);
     }
 
     fn mix(&self, processor: usize, thread: u32) {
@@ -736,9 +744,13 @@ impl Scheduler {
         let goes_on = |candidate: &Candidate| {
             candidate.action == Action::Continue && (candidate.processor, candidate.thread) == (processor, thread)
         };
-        let Some(place) = candidates.iter().position(goes_on) else { return false };
+        let Some(place) = candidates.iter().position(goes_on) else {
+            self.yields.set(false);
+            return false;
+        };
         let candidate = candidates.remove(place);
-        if self.yields.get() {
+        // Once: the next decision is another's.
+        if self.yields.take() {
             candidates.push(candidate);
             return false;
         }
@@ -768,10 +780,11 @@ impl Scheduler {
             Action::Continue => self.processors.borrow().get(processor).and_then(|at| at.top().cloned()),
             Action::Dpc => {
                 let next = self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front());
-                next.map(|(_, dpc)| {
+                next.map(|(number, dpc)| {
                     let name = format!("DPC on processor {processor}");
                     let thread = self.thread(&name, DISPATCH, Kind::Dpc, dpc.work);
                     if let Some(place) = self.processors.borrow_mut().get_mut(processor) {
+                        place.at_work = number;
                         place.dpc = Some(thread.clone());
                     }
                     thread

@@ -47,7 +47,7 @@ impl Scheduler {
         let interrupted = self.processors.borrow().get(processor).is_some_and(Processor::is_interrupted);
         // Now and then a thread gives its processor to another.
         let ends = this.irql.get() < super::DISPATCH && self.steps.get().is_multiple_of(64);
-        if interrupted || ends || self.yields.get() {
+        if interrupted || ends || self.yields.take() {
             self.suspend();
         }
     }
@@ -112,7 +112,13 @@ impl Scheduler {
                 None => {
                     state.idle.set(state.idle.get() + 1);
                     was_idle = true;
-                    let all = state.idle.get() == self.processors();
+                    // What another processor was given a moment ago it has not seen yet.
+                    let anything = {
+                        let mut candidates = self.scratch.borrow_mut();
+                        self.candidates(&mut candidates);
+                        !candidates.is_empty()
+                    };
+                    let all = state.idle.get() == self.processors() && !anything;
                     if all && !self.jump() {
                         self.check_hang(true);
                         state.over.set(true);

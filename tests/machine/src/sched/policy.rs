@@ -14,11 +14,11 @@ pub enum Strategy {
     #[default]
     Random,
     /// Probabilistic concurrency testing (Burckhardt and others, 2010): threads have random priorities, and at
-    /// `depth - 1` random ones of `steps` scheduling points the running thread's becomes the lowest.
+    /// `depth - 1` random ones of `steps` decisions the running thread's becomes the lowest.
     Pct {
         /// Depth of the bugs that are looked for.
         depth: u32,
-        /// Scheduling points of a run.
+        /// Decisions of a run.
         steps: u64,
     },
     /// The running thread goes on while it can, but at these decisions something else happens: the number of
@@ -198,7 +198,7 @@ impl Policy {
             Strategy::Random => self.random.usize(..candidates.len()),
             Strategy::Pct { .. } => {
                 let running = candidates[0].thread;
-                while self.changes.first().is_some_and(|change| *change <= self.point) {
+                while self.changes.first().is_some_and(|change| *change <= self.decision + 1) {
                     self.changes.remove(0);
                     if goes_on {
                         self.sink(running);

@@ -78,8 +78,21 @@ fn c_drivers() -> Result<Vec<PathBuf>> {
             };
             let (object, image) = (place.with_extension("obj"), place.with_extension("sys"));
             let mut clang = process::command(debian::CLANG);
-            clang.args(["--target=x86_64-pc-windows-msvc", "-c", "-O2", "-g", "-gcodeview", "-ffreestanding"]);
-            clang.args(["-fms-extensions", "-mno-stack-arg-probe", "-Wall", "-Werror", "-Wno-microsoft-anon-tag"]);
+            clang.args([
+                "--target=x86_64-pc-windows-msvc",
+                "-c",
+                "-O2",
+                "-g",
+                "-gcodeview",
+                "-ffreestanding",
+            ]);
+            clang.args([
+                "-fms-extensions",
+                "-mno-stack-arg-probe",
+                "-Wall",
+                "-Werror",
+                "-Wno-microsoft-anon-tag",
+            ]);
             clang.arg(format!("-DFAULT={fault}")).arg("-o").arg(&object);
             process::run(clang.arg(source.join(name).with_extension("c")))?;
             let mut link = process::command(tools.join("rust-lld"));

@@ -1,4 +1,5 @@
 //! `cargo xtask test`: everything.
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -8,13 +9,15 @@ use crate::{build, debian, process, toolchain, tools};
 
 /// Schedules of the exploration that is part of the tests.
 const SCHEDULES: &str = "2000";
+/// Schedules of each bug class.
+const BUG_CLASS_SCHEDULES: &str = "300";
 
 type Step = fn() -> Result<()>;
 
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run() -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step); 11] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(true)),
         ("clippy on the host", clippy),
@@ -25,6 +28,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         ("tests", tests),
         ("Miri", miri),
         ("exploration", explore),
+        ("one token, one trace", same_trace),
     ];
     let began = Instant::now();
     let mut times = Vec::new();
@@ -118,10 +122,29 @@ fn miri() -> Result<()> {
 }
 
 fn explore() -> Result<()> {
-    for flavor in [build::Flavor::Release, build::Flavor::Checked] {
+    for (flavor, scenario, schedules) in [
+        (build::Flavor::Release, "all", BUG_CLASS_SCHEDULES),
+        (build::Flavor::Release, "lifecycle", SCHEDULES),
+        (build::Flavor::Checked, "lifecycle", SCHEDULES),
+    ] {
         let mut explore = Command::new(tools::path("explore"));
-        explore.args(["--schedules", SCHEDULES, "--driver"]).arg(flavor.image());
+        explore.args(["--scenario", scenario, "--schedules", schedules, "--driver"]).arg(flavor.image());
         process::run(&mut explore)?;
     }
+    Ok(())
+}
+
+/// One token gives one trace, byte for byte, from a build of the machine with optimisation and from one without.
+fn same_trace() -> Result<()> {
+    process::run(process::cargo().args(["build", "--locked", "--quiet", "--package=sluice-suite"]))?;
+    let image = build::Flavor::Release.image();
+    let trace = |program: PathBuf| {
+        let mut replay = Command::new(program);
+        replay.args(["--replay", "lifecycle/0x2a", "--trace", "--driver"]).arg(&image);
+        process::output(&mut replay)
+    };
+    let (fast, slow) = (trace(tools::path("explore"))?, trace(process::root().join("target/debug/explore"))?);
+    anyhow::ensure!(fast == slow, "a debug build of the machine gives another trace");
+    println!("{} lines of trace, the same from both builds of the machine", fast.lines().count());
     Ok(())
 }

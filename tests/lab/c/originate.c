@@ -164,7 +164,12 @@ static void SendComplete(MODULE *Module, NET_BUFFER_LIST *Lists, ULONG Flags)
 
 static void CancelSend(MODULE *Module, PVOID Id) { NdisFCancelSendNetBufferLists(Module->Handle, Id); }
 
-static void Unload(DRIVER_OBJECT *Object) { NdisFDeregisterFilterDriver(Driver); }
+static void Unload(DRIVER_OBJECT *Object)
+{
+    NdisFDeregisterFilterDriver(Driver);
+    /* A DPC that completed the last pause may still be returning. */
+    KeFlushQueuedDpcs();
+}
 
 NTSTATUS DriverEntry(DRIVER_OBJECT *Object, UNICODE_STRING *Path)
 {

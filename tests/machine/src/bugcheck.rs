@@ -17,7 +17,8 @@ macro_rules! codes {
 
 const FAULT: [&str; 4] =
     ["address referenced", "operation: 0 read, 1 write, 8 execute", "address of the instruction", "reserved"];
-const SUBCODE: [&str; 4] = ["subcode: which rule", "as its page says", "as its page says", "as its page says"];
+const SUBCODE: [&str; 4] =
+    ["subcode: which rule", "as its page says", "as its page says", "as its page says"];
 
 codes! {
     IRQL_NOT_LESS_OR_EQUAL = 0x0A,

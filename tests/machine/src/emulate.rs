@@ -39,7 +39,10 @@ pub(crate) fn instruction(registers: &mut Registers, address: u64, irql: &Cell<u
             set(registers, decoded.op0_register(), u64::from(irql.get()));
             true
         }
-        _ => address.wrapping_sub(SHARED_PAGE) < PAGE && read_shared(registers, &decoded, address - SHARED_PAGE),
+        _ => {
+            address.wrapping_sub(SHARED_PAGE) < PAGE
+                && read_shared(registers, &decoded, address - SHARED_PAGE)
+        }
     };
     if done {
         registers[libc::REG_RIP as usize] = decoded.next_ip() as i64;

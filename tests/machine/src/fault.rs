@@ -125,7 +125,9 @@ extern "sysv64" fn landing() -> ! {
     let fault = LAST.get();
     let machine = current();
     // A driver's code runs without the lock that the machine's code runs under.
-    if fault.in_driver && let Some(giant) = &machine.scheduler.giant {
+    if fault.in_driver
+        && let Some(giant) = &machine.scheduler.giant
+    {
         giant.acquire();
     }
     crate::report::set_fault(fault.instruction, fault.stack_pointer, fault.frame_pointer);
@@ -177,7 +179,7 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
     if let Some(Place::Block(block) | Place::Near(block, _)) = &place
         && matches!(block.usage, Use::Pool { .. } | Use::PagedPool { .. })
     {
-        in_pool(machine, fault, &access, who, &place, block);
+        in_pool(machine, fault, &access, who, place.as_ref(), block);
     }
     if execute && machine.memory.areas.nonpaged.contains(fault.address) {
         let text = format!("{who} executes {shown:#x}, which is data");
@@ -196,17 +198,14 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
         let rule = if fault.in_driver { &rule::ACCESS_RAISED } else { &rule::ACCESS_RAISED_SYSTEM };
         machine.stop_for_good(rule, [fault.address, irql, access.operation, fault.instruction], text)
     }
-    let user = matches!(&place, Some(Place::Block(block) | Place::Near(block, _)) if block.usage == Use::User);
+    let user =
+        matches!(&place, Some(Place::Block(block) | Place::Near(block, _)) if block.usage == Use::User);
     if place.is_none() || user {
         // No address of the kernel's: an access violation that nobody handles.
         let rule = if thread.in_service.get() { &rule::ACCESS_SERVICE } else { &rule::ACCESS_SYSTEM };
         machine.stop_for_good(rule, [ACCESS_VIOLATION, fault.instruction, fault.address, 0], text)
     }
-    machine.stop_for_good(
-        &rule::PAGE_FAULT,
-        [fault.address, access.operation, fault.instruction, 2],
-        text,
-    )
+    machine.stop_for_good(&rule::PAGE_FAULT, [fault.address, access.operation, fault.instruction, 2], text)
 }
 
 /// An exception that is no fault of memory.
@@ -252,7 +251,7 @@ fn in_pool(
     fault: Fault,
     access: &Access,
     who: &str,
-    place: &Option<Place>,
+    place: Option<&Place>,
     block: &crate::memory::Block,
 ) {
     let arguments = [fault.address, access.operation, fault.instruction, 0];
@@ -264,14 +263,17 @@ fn in_pool(
         }
         Some(Place::Block(_)) => {
             let rule = if fault.in_driver { &rule::FREED_BY_DRIVER } else { &rule::FREED_BY_SYSTEM };
-            let text =
-                format!("{who} {} pool that was freed: block {shown:#x} of {} bytes", access.verb, block.length);
+            let text = format!(
+                "{who} {} pool that was freed: block {shown:#x} of {} bytes",
+                access.verb, block.length
+            );
             machine.stop_about(rule, arguments, text.clone(), block.address);
             text
         }
         Some(Place::Near(_, distance)) => {
             let rule = if fault.in_driver { &rule::BEYOND_BY_DRIVER } else { &rule::BEYOND_BY_SYSTEM };
-            let text = format!("{who} {} {distance} bytes from the end of pool block {shown:#x}", access.verb);
+            let text =
+                format!("{who} {} {distance} bytes from the end of pool block {shown:#x}", access.verb);
             machine.stop_about(rule, arguments, text.clone(), block.address);
             text
         }

@@ -61,7 +61,8 @@ impl Image {
         resolve: &dyn Fn(&str, &str) -> Option<Export>,
     ) -> Result<Self> {
         let data = read(path)?;
-        Self::load_data(path, number, &data, resolve).with_context(|| format!("cannot load {}", path.display()))
+        Self::load_data(path, number, &data, resolve)
+            .with_context(|| format!("cannot load {}", path.display()))
     }
 
     fn load_data(
@@ -156,38 +157,11 @@ impl Image {
         Ok(())
     }
 
-    fn bind(&mut self, file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<()> {
-        let Some(table) = file.import_table()? else { return Ok(()) };
-        let mut missing = Vec::new();
-        let mut bound = Vec::new();
-        let mut descriptors = table.descriptors()?;
-        while let Some(descriptor) = descriptors.next()? {
-            let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_ascii_lowercase();
-            let lookup = match descriptor.original_first_thunk.get(LE) {
-                0 => descriptor.first_thunk.get(LE),
-                first => first,
-            };
-            let mut thunks = table.thunks(lookup)?;
-            let mut place = self.base + u64::from(descriptor.first_thunk.get(LE));
-            while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>()? {
-                match table.import::<pe::ImageNtHeaders64>(thunk)? {
-                    object::read::pe::Import::Name(_, name) => {
-                        let name = String::from_utf8_lossy(name).into_owned();
-                        match resolve(&module, &name) {
-                            Some(export) => bound.push((place, export)),
-                            None => missing.push(format!("{module}!{name}")),
-                        }
-                    }
-                    object::read::pe::Import::Ordinal(ordinal) => {
-                        missing.push(format!("{module}!#{ordinal}"));
-                    }
-                }
-                place += 8;
-            }
-        }
+    fn bind(&self, file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<()> {
+        let (bound, missing) = imports(file, resolve)?;
         ensure!(missing.is_empty(), "the machine has no {}", missing.join(", "));
         for (place, Export::Address(address)) in bound {
-            put(place, address);
+            put(self.base + place, address);
         }
         Ok(())
     }
@@ -253,6 +227,46 @@ fn read(path: &Path) -> Result<Rc<Vec<u8>>> {
         files.insert(path.to_path_buf(), (time, length, data.clone()));
         Ok(data)
     })
+}
+
+/// What an image imports that the machine does not have, as `module!name`.
+pub fn missing_imports(path: &Path) -> Result<Vec<String>> {
+    let data = read(path)?;
+    let file = PeFile64::parse(data.as_slice()).context("not a 64-bit PE image")?;
+    let (_, missing) = imports(&file, &crate::kernel::resolve)?;
+    Ok(missing)
+}
+
+/// Where each import goes in an image, and what is not there.
+type Imports = (Vec<(u64, Export)>, Vec<String>);
+
+fn imports(file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<Imports> {
+    let (mut bound, mut missing) = (Vec::new(), Vec::new());
+    let Some(table) = file.import_table()? else { return Ok((bound, missing)) };
+    let mut descriptors = table.descriptors()?;
+    while let Some(descriptor) = descriptors.next()? {
+        let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_ascii_lowercase();
+        let lookup = match descriptor.original_first_thunk.get(LE) {
+            0 => descriptor.first_thunk.get(LE),
+            first => first,
+        };
+        let mut thunks = table.thunks(lookup)?;
+        let mut place = u64::from(descriptor.first_thunk.get(LE));
+        while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>()? {
+            match table.import::<pe::ImageNtHeaders64>(thunk)? {
+                object::read::pe::Import::Name(_, name) => {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    match resolve(&module, &name) {
+                        Some(export) => bound.push((place, export)),
+                        None => missing.push(format!("{module}!{name}")),
+                    }
+                }
+                object::read::pe::Import::Ordinal(ordinal) => missing.push(format!("{module}!#{ordinal}")),
+            }
+            place += 8;
+        }
+    }
+    Ok((bound, missing))
 }
 
 /// Bytes of one import's entry.

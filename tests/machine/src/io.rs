@@ -93,14 +93,30 @@ impl IoManager {
     pub(crate) fn add_device(&self, driver: u64, symbolic: String, sddl: String, dispatch: [u64; 28]) -> u64 {
         let object = objects::device_object(driver, 0);
         let (name, symbolic, dispatch) = (String::new(), vec![symbolic], Some(dispatch));
-        self.devices.borrow_mut().push(Device { object, driver, name, symbolic, sddl, dispatch, removed: false });
+        self.devices.borrow_mut().push(Device {
+            object,
+            driver,
+            name,
+            symbolic,
+            sddl,
+            dispatch,
+            removed: false,
+        });
         object
     }
 
     /// Makes a device that its driver's routines serve.
     pub(crate) fn add_named_device(&self, object: u64, driver: u64, name: String, sddl: String) {
         let (symbolic, dispatch) = (Vec::new(), None);
-        self.devices.borrow_mut().push(Device { object, driver, name, symbolic, sddl, dispatch, removed: false });
+        self.devices.borrow_mut().push(Device {
+            object,
+            driver,
+            name,
+            symbolic,
+            sddl,
+            dispatch,
+            removed: false,
+        });
     }
 
     /// Whether there is a device of a name.
@@ -115,7 +131,8 @@ impl IoManager {
         if devices.iter().any(taken) {
             return false;
         }
-        let found = devices.iter_mut().find(|device| !device.removed && device.name.eq_ignore_ascii_case(target));
+        let found =
+            devices.iter_mut().find(|device| !device.removed && device.name.eq_ignore_ascii_case(target));
         // A link may be made to what is not there; nobody can open it.
         if let Some(device) = found {
             device.symbolic.push(link.to_owned());
@@ -380,13 +397,21 @@ impl IoManager {
         let marked = here && get::<u8>(request + irp::SIZE + location::CONTROL) & PENDING_RETURNED != 0;
         match (status, here) {
             (PENDING, true) if !marked => {
-                violation(&rule::IRP_UNMARKED, "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending");
+                violation(
+                    &rule::IRP_UNMARKED,
+                    "A dispatch routine returned STATUS_PENDING without IoMarkIrpPending",
+                );
             }
             (PENDING, _) => {}
             (_, true) if marked => {
-                violation(&rule::IRP_MARKED, "A dispatch routine marked a request pending and returned another status");
+                violation(
+                    &rule::IRP_MARKED,
+                    "A dispatch routine marked a request pending and returned another status",
+                );
             }
-            (_, true) => violation(&rule::IRP_NEITHER, "A dispatch routine neither completed nor pended its request"),
+            (_, true) => {
+                violation(&rule::IRP_NEITHER, "A dispatch routine neither completed nor pended its request");
+            }
             (_, false) => {
                 let completed = done.borrow().as_ref().map_or(status, |completion| completion.status);
                 if completed != status {
@@ -442,7 +467,11 @@ impl IoManager {
             );
         }
         if state.major == MAJOR_DEVICE_CONTROL && information > state.output_length as u64 && status >= 0 {
-            violation(&rule::IRP_INFORMATION, information, "IoStatus.Information is beyond the output buffer");
+            violation(
+                &rule::IRP_INFORMATION,
+                information,
+                "IoStatus.Information is beyond the output buffer",
+            );
         }
         let information = information.min(state.output_length as u64);
         let output = match (state.buffered, status >= 0) {

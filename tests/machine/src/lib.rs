@@ -12,6 +12,7 @@ mod fault;
 mod image;
 mod io;
 mod kernel;
+pub mod life;
 mod log;
 mod machine;
 mod memory;
@@ -27,6 +28,7 @@ mod stack;
 pub mod user;
 pub mod verifier;
 
+pub use image::missing_imports;
 pub use kernel::exports;
 pub use machine::{Configuration, Counts, LoadError, LowResources, Machine};
 pub use sched::{Decision, Schedule, Strategy};

@@ -267,7 +267,8 @@ impl Machine {
 
     /// Unloads the driver of a service, on a thread of its own.
     pub(crate) fn start_unload(&self, service: &str) {
-        let found = self.drivers.borrow().iter().rposition(|driver| !driver.unloaded && driver.service == service);
+        let found =
+            self.drivers.borrow().iter().rposition(|driver| !driver.unloaded && driver.service == service);
         if let Some(index) = found {
             self.scheduler.spawn("DriverUnload", move || current().unload(index));
         }
@@ -370,11 +371,6 @@ impl Machine {
     /// Steps of all processors so far.
     pub fn steps(&self) -> u64 {
         self.scheduler.steps.get()
-    }
-
-    /// Scheduling points so far.
-    pub fn scheduling_points(&self) -> u64 {
-        self.scheduler.points()
     }
 
     /// Decisions of the schedule so far, if the run is recorded.
@@ -504,8 +500,7 @@ impl Machine {
     ) {
         let [second, third, fourth] = arguments;
         let arguments = [rule.first.unwrap_or(0), second, third, fourth];
-        let mut bugcheck =
-            self.describe(rule.bugcheck, rule.name, arguments, text, Vec::new(), Vec::new());
+        let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, Vec::new(), Vec::new());
         bugcheck.irql = irql;
         bugcheck.thread = thread;
         self.stopped.borrow_mut().get_or_insert(bugcheck);

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
-use sluice_machine::{Configuration, Schedule};
 use sluice_machine::ndis::adapter::{Completes, Settings};
+use sluice_machine::rule::RULES;
 use sluice_machine::server::{self, Stopped};
+use sluice_machine::{Configuration, Schedule, Verifier, life, recording};
 
 /// A simulated Windows computer that runs NDIS filter drivers on Linux.
 #[derive(Parser)]
@@ -20,35 +21,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Starts a machine with a driver, and serves programs at a socket until it is shut down.
-    Run {
-        /// Driver image.
-        #[arg(long)]
-        driver: PathBuf,
-        /// Unix socket for programs and for the operator.
-        #[arg(long)]
-        socket: PathBuf,
-        /// Adapters.
-        #[arg(long, default_value_t = 2)]
-        adapters: usize,
-        /// When adapters complete sends.
-        #[arg(long, value_enum, default_value_t = Completion::Late)]
-        completes: Completion,
-        /// Folder for captures of what reaches each adapter's wire; without it nothing is kept.
-        #[arg(long)]
-        captures: Option<PathBuf>,
-        /// Every n-th frame comes back with an error.
-        #[arg(long)]
-        fails_every: Option<u64>,
-        /// Processors.
-        #[arg(long, default_value_t = 2)]
-        processors: usize,
-        /// Seed of the schedule.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Minor version of the machine's NDIS 6.
-        #[arg(long, default_value_t = 89)]
-        ndis_minor: u32,
-    },
+    Run(RunOptions),
     /// Disables an adapter.
     Disable {
         /// Which adapter, from 0.
@@ -88,8 +61,104 @@ enum Verb {
         #[arg(long)]
         socket: PathBuf,
     },
-    /// Lists what drivers can import.
-    Exports,
+    /// Lists what drivers can import; or what a driver needs that is not there.
+    Exports {
+        /// A driver image: prints what it imports that the machine lacks.
+        #[arg(long, value_name = "FILE.sys")]
+        missing: Option<PathBuf>,
+    },
+    /// Lists the rules: name, bugcheck, what is checked, and the wrong driver that trips it.
+    Rules {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs a driver of yours through a life: loads it, attaches it, lets traffic and plug and play pass, unloads it.
+    Explore {
+        /// Driver image.
+        #[arg(long)]
+        driver: PathBuf,
+        /// Lives to run, each under another schedule.
+        #[arg(long, default_value_t = 1000)]
+        schedules: u64,
+        /// Seed of the first.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Options of the verifier that are off, with commas between; "all" for all.
+        #[arg(long, default_value = "")]
+        without: Verifier,
+    },
+    /// Runs one life again, as a failure prints it, and shows it.
+    Replay(ReplayOptions),
+}
+
+/// How a machine is run.
+#[derive(clap::Args)]
+struct RunOptions {
+    /// Driver image.
+    #[arg(long)]
+    driver: PathBuf,
+    /// Unix socket for programs and for the operator.
+    #[arg(long)]
+    socket: PathBuf,
+    /// Adapters.
+    #[arg(long, default_value_t = 2)]
+    adapters: usize,
+    /// When adapters complete sends.
+    #[arg(long, value_enum, default_value_t = Completion::Late)]
+    completes: Completion,
+    /// Folder for captures of what reaches each adapter's wire; without it nothing is kept.
+    #[arg(long)]
+    captures: Option<PathBuf>,
+    /// Every n-th frame comes back with an error.
+    #[arg(long)]
+    fails_every: Option<u64>,
+    /// Processors.
+    #[arg(long, default_value_t = 2)]
+    processors: usize,
+    /// Seed of the schedule.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Minor version of the machine's NDIS 6.
+    #[arg(long, default_value_t = 89)]
+    ndis_minor: u32,
+    /// Options of the verifier that are off, with commas between; "all" for all.
+    #[arg(long, default_value = "")]
+    without: Verifier,
+    /// Prints every kernel call on standard error when the machine ends.
+    #[arg(long)]
+    trace: bool,
+    /// Prints only calls whose names or arguments contain this.
+    #[arg(long, requires = "trace")]
+    filter: Option<String>,
+}
+
+/// How a life is shown.
+#[derive(clap::Args)]
+struct ReplayOptions {
+    /// Driver image.
+    #[arg(long)]
+    driver: PathBuf,
+    /// The schedule.
+    schedule: Schedule,
+    /// Options of the verifier that are off, with commas between; "all" for all.
+    #[arg(long, default_value = "")]
+    without: Verifier,
+    /// Prints every kernel call.
+    #[arg(long)]
+    trace: bool,
+    /// Prints only calls whose names or arguments contain this.
+    #[arg(long, requires = "trace")]
+    filter: Option<String>,
+    /// Writes the report as a page with a timeline.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
+    /// Writes the run in the Chrome trace format, for Perfetto.
+    #[arg(long, value_name = "FILE.json")]
+    chrome: Option<PathBuf>,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,56 +174,7 @@ const STOPPED: u8 = 70;
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
-        Verb::Run {
-            driver,
-            socket,
-            adapters,
-            completes,
-            captures,
-            fails_every,
-            processors,
-            seed,
-            ndis_minor,
-        } => {
-            let completes = match completes {
-                Completion::Inline => Completes::Inline,
-                Completion::Late => Completes::Late(20, 400),
-                Completion::OutOfOrder => Completes::OutOfOrder(20, 400),
-                Completion::Any => Completes::Any,
-            };
-            if let Some(folder) = &captures {
-                std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-            }
-            let settings = (0..adapters)
-                .map(|index| Settings {
-                    name: format!("Simulated Ethernet Adapter {index}"),
-                    completes,
-                    fails_every,
-                    capture: captures.as_ref().map(|folder| folder.join(format!("adapter{index}.pcapng"))),
-                    keeps_frames: false,
-                    ..Settings::default()
-                })
-                .collect();
-            let configuration = Configuration {
-                processors,
-                schedule: Schedule::random(seed),
-                ndis_version: 6 << 16 | ndis_minor,
-                adapters: settings,
-                ..Configuration::default()
-            };
-            match server::serve(configuration, &driver, &socket) {
-                Ok(status) => {
-                    println!("{status}");
-                    Ok(ExitCode::SUCCESS)
-                }
-                Err(Stopped::Bugcheck(bugcheck)) => {
-                    eprintln!("{bugcheck}SEED:  {seed}");
-                    println!("{}", json!({ "bugcheck": bugcheck, "seed": seed }));
-                    Ok(ExitCode::from(STOPPED))
-                }
-                Err(Stopped::Failed(error)) => Err(error),
-            }
-        }
+        Verb::Run(options) => run(options),
         Verb::Disable { adapter, in_flight, socket } => {
             operate(&socket, &json!({ "op": "disable", "adapter": adapter, "in_flight": in_flight }))
         }
@@ -162,13 +182,141 @@ fn main() -> Result<ExitCode> {
         Verb::Unplug { adapter, socket } => operate(&socket, &json!({ "op": "unplug", "adapter": adapter })),
         Verb::Status { socket } => operate(&socket, &json!({ "op": "status" })),
         Verb::Shutdown { socket } => operate(&socket, &json!({ "op": "shutdown" })),
-        Verb::Exports => {
+        Verb::Exports { missing: None } => {
             for (module, name) in sluice_machine::exports() {
                 println!("{module}!{name}");
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Exports { missing: Some(file) } => {
+            let missing = sluice_machine::missing_imports(&file)?;
+            for name in &missing {
+                println!("{name}");
+            }
+            if missing.is_empty() {
+                eprintln!("the machine has everything that {} imports", file.display());
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(ExitCode::FAILURE)
+        }
+        Verb::Rules { json: true } => {
+            println!("{}", serde_json::to_string_pretty(RULES)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Rules { json: false } => {
+            for rule in RULES {
+                let first = rule.first.map_or_else(String::new, |first| format!("/{first:X}"));
+                println!(
+                    "{} (0x{:X}{first}): {}; tripped by {}",
+                    rule.name, rule.bugcheck, rule.checks, rule.tripped_by
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Explore { driver, schedules, seed, without } => {
+            for seed in seed..seed + schedules {
+                let schedule = Schedule::random(seed);
+                if let Err(bugcheck) = life::live(&driver, &schedule, &without, false)? {
+                    println!("{bugcheck}\nafter {seed} lives; replay it with:");
+                    println!("    cargo xtask machine replay --driver {} {schedule}", driver.display());
+                    return Ok(ExitCode::from(STOPPED));
+                }
+            }
+            println!("{schedules} lives, nothing wrong");
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Replay(options) => replay(options),
     }
+}
+
+fn run(options: RunOptions) -> Result<ExitCode> {
+    let RunOptions {
+        driver,
+        socket,
+        adapters,
+        completes,
+        captures,
+        fails_every,
+        processors,
+        seed,
+        ndis_minor,
+        without,
+        trace,
+        filter,
+    } = options;
+    let completes = match completes {
+        Completion::Inline => Completes::Inline,
+        Completion::Late => Completes::Late(20, 400),
+        Completion::OutOfOrder => Completes::OutOfOrder(20, 400),
+        Completion::Any => Completes::Any,
+    };
+    if let Some(folder) = &captures {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let settings = (0..adapters)
+        .map(|index| Settings {
+            name: format!("Simulated Ethernet Adapter {index}"),
+            completes,
+            fails_every,
+            capture: captures.as_ref().map(|folder| folder.join(format!("adapter{index}.pcapng"))),
+            keeps_frames: false,
+            ..Settings::default()
+        })
+        .collect();
+    let configuration = Configuration {
+        processors,
+        schedule: Schedule::random(seed),
+        verifier: without,
+        record: trace,
+        ndis_version: 6 << 16 | ndis_minor,
+        adapters: settings,
+        ..Configuration::default()
+    };
+    let result = server::serve(configuration, &driver, &socket);
+    if let Some(recording) = recording::take() {
+        eprint!("{}", recording.trace(filter.as_deref()));
+    }
+    match result {
+        Ok(status) => {
+            println!("{status}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Stopped::Bugcheck(bugcheck)) => {
+            eprintln!("{bugcheck}");
+            println!("{}", json!({ "bugcheck": bugcheck, "seed": seed }));
+            Ok(ExitCode::from(STOPPED))
+        }
+        Err(Stopped::Failed(error)) => Err(error),
+    }
+}
+
+fn replay(options: ReplayOptions) -> Result<ExitCode> {
+    let ReplayOptions { driver, schedule, without, trace, filter, html, chrome, json } = options;
+    let result = life::live(&driver, &schedule, &without, true)?;
+    let recording = recording::take().context("the run left no recording")?;
+    if trace {
+        print!("{}", recording.trace(filter.as_deref()));
+    }
+    if let Some(path) = html {
+        let page = recording.html(result.as_ref().err());
+        std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = chrome {
+        std::fs::write(&path, recording.chrome())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match result {
+        Ok(()) => println!("nothing wrong"),
+        Err(bugcheck) if json => println!("{}", serde_json::to_string_pretty(&bugcheck)?),
+        Err(bugcheck) => {
+            println!(
+                "{bugcheck}REPLAY:  cargo xtask machine replay --driver {} {schedule}",
+                driver.display()
+            );
+            return Ok(ExitCode::from(STOPPED));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn operate(socket: &std::path::Path, message: &serde_json::Value) -> Result<ExitCode> {

@@ -224,8 +224,11 @@ impl Memory {
     fn allocate_packed(&self, length: u64, usage: Use) -> Block {
         let arena = &self.nonpaged;
         let pages = length >= PAGE;
-        let bytes =
-            if pages { length.next_multiple_of(PAGE) + 2 * PAGE } else { length.next_multiple_of(16) + 2 * FENCE };
+        let bytes = if pages {
+            length.next_multiple_of(PAGE) + 2 * PAGE
+        } else {
+            length.next_multiple_of(16) + 2 * FENCE
+        };
         let reused = {
             let mut reusable = arena.reusable.borrow_mut();
             reusable

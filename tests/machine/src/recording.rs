@@ -112,7 +112,9 @@ impl Recording {
             }
         }
         left.sort_by_key(|(time, depth, ..)| (*time, *depth));
-        for (_, depth, event, call) in left.iter().filter(|one| filter.is_none_or(|filter| one.3.contains(filter))) {
+        for (_, depth, event, call) in
+            left.iter().filter(|one| filter.is_none_or(|filter| one.3.contains(filter)))
+        {
             line(event, *depth, &format!("{call} ..."));
         }
         text
@@ -163,7 +165,8 @@ impl Recording {
             events.push(json!({ "ph": "M", "name": "thread_name", "pid": 0, "tid": processor, "args": { "name": name } }));
         }
         for (process, name) in [(0, "processors"), (1, "threads"), (2, "objects")] {
-            events.push(json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": name } }));
+            events
+                .push(json!({ "ph": "M", "name": "process_name", "pid": process, "args": { "name": name } }));
         }
         for (thread, name) in &self.names {
             events.push(json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": thread, "args": { "name": name } }));
@@ -198,7 +201,9 @@ impl Recording {
             let name = format!("{kind} {}", self.value(object));
             let (Some(first), Some(last)) = (history.first(), history.last()) else { continue };
             for (phase, at) in [("b", first.time), ("e", last.time)] {
-                events.push(json!({ "ph": phase, "cat": kind, "name": name, "id": number, "pid": 2, "ts": time(at) }));
+                events.push(
+                    json!({ "ph": phase, "cat": kind, "name": name, "id": number, "pid": 2, "ts": time(at) }),
+                );
             }
             for event in history {
                 if let What::Object(what) = event.what {
@@ -206,7 +211,8 @@ impl Recording {
                 }
             }
         }
-        json!({ "traceEvents": events, "displayTimeUnit": "ns", "otherData": { "schedule": self.schedule } }).to_string()
+        json!({ "traceEvents": events, "displayTimeUnit": "ns", "otherData": { "schedule": self.schedule } })
+            .to_string()
     }
 
     /// The run as a page to look at, with nothing beside it: processors as rows with the IRQL as height, and lists,
@@ -216,8 +222,10 @@ impl Recording {
         page.processors();
         page.objects(bugcheck);
         let (width, height) = (self.events.len().max(100), page.y + 20);
-        let title = bugcheck.map_or_else(|| "A run".to_owned(), |found| format!("{} ({:x})", found.name, found.code));
-        let report = bugcheck.map(|found| format!("<pre>{}</pre>", escape(&found.to_string()))).unwrap_or_default();
+        let title =
+            bugcheck.map_or_else(|| "A run".to_owned(), |found| format!("{} ({:x})", found.name, found.code));
+        let report =
+            bugcheck.map(|found| format!("<pre>{}</pre>", escape(&found.to_string()))).unwrap_or_default();
         let trace = self.trace(None);
         let lines: Vec<&str> = trace.lines().collect();
         let calls = lines[lines.len().saturating_sub(CALLS)..].join("\n");
@@ -259,10 +267,13 @@ impl Page<'_> {
             for (index, event) in self.recording.events.iter().enumerate() {
                 let now = match event.what {
                     What::Runs { processor: on, thread } => (on == processor).then_some((thread, event.irql)),
-                    _ if event.processor == processor && event.thread != 0 => Some((event.thread, event.irql)),
+                    _ if event.processor == processor && event.thread != 0 => {
+                        Some((event.thread, event.irql))
+                    }
                     _ => continue,
                 };
-                let same = matches!((open, now), (Some((_, thread, irql)), Some(now)) if (thread, irql) == now);
+                let same =
+                    matches!((open, now), (Some((_, thread, irql)), Some(now)) if (thread, irql) == now);
                 if same {
                     continue;
                 }
@@ -289,12 +300,16 @@ impl Page<'_> {
 
     /// A span for each object: the ones at fault first, then lists and buffers, then others.
     fn objects(&mut self, bugcheck: Option<&Bugcheck>) {
-        let numbers: BTreeMap<*const Event, usize> =
-            self.recording.events.iter().enumerate().map(|(index, event)| (std::ptr::from_ref(event), index)).collect();
+        let numbers: BTreeMap<*const Event, usize> = self
+            .recording
+            .events
+            .iter()
+            .enumerate()
+            .map(|(index, event)| (std::ptr::from_ref(event), index))
+            .collect();
         let areas = self.recording.areas;
-        let guilty = |object: u64| {
-            bugcheck.is_some_and(|found| found.arguments.contains(&areas.canonical(object)))
-        };
+        let guilty =
+            |object: u64| bugcheck.is_some_and(|found| found.arguments.contains(&areas.canonical(object)));
         let mut objects = self.recording.objects();
         objects.sort_by_key(|(object, kind, history)| {
             let rank = match *kind {
@@ -314,7 +329,10 @@ impl Page<'_> {
             let fill = if guilty(object) { "#d33" } else { "#9ab" };
             self.label(&format!("{kind} {}", self.recording.value(object)));
             let (y, width) = (self.y, (to - from).max(2));
-            let _ = writeln!(self.svg, "<rect x=\"{from}\" y=\"{y}\" width=\"{width}\" height=\"4\" fill=\"{fill}\"/>");
+            let _ = writeln!(
+                self.svg,
+                "<rect x=\"{from}\" y=\"{y}\" width=\"{width}\" height=\"4\" fill=\"{fill}\"/>"
+            );
             for event in history {
                 if let What::Object(what) = event.what {
                     let (x, name) = (place(event), escape(&self.recording.name(event.thread)));

@@ -81,11 +81,11 @@ pub(crate) fn stack(machine: &Machine) -> Vec<String> {
         }
         found
     };
-    if let Some((instruction, stack_pointer, frame_pointer)) = FAULT.take() {
-        if inside(instruction) {
-            for address in walk(instruction, stack_pointer, frame_pointer) {
-                lines.extend(describe(&images, address));
-            }
+    if let Some((instruction, stack_pointer, frame_pointer)) = FAULT.take()
+        && inside(instruction)
+    {
+        for address in walk(instruction, stack_pointer, frame_pointer) {
+            lines.extend(describe(&images, address));
         }
     }
     let Ok(calls) = thread.calls.try_borrow() else { return lines };

@@ -8,7 +8,6 @@ use crate::rule::Check;
 macro_rules! options {
     ($($field:ident: $option:ident, $name:literal, $doc:literal;)*) => {
         /// See the module's description.
-        #[expect(clippy::struct_excessive_bools, reason = "each option is on or off by itself")]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Verifier {
             $(#[doc = $doc] pub $field: bool,)*
@@ -49,7 +48,7 @@ macro_rules! options {
 
 options! {
     special_pool: SpecialPool, "special-pool", "Every block on pages of its own, between inaccessible ones.";
-    force_irql: ForceIrql, "force-irql", "Paged memory is inaccessible at DISPATCH_LEVEL and above.";
+    force_irql: ForceIrql, "force-irql", "Paged memory is inaccessible at `DISPATCH_LEVEL` and above.";
     pool_tracking: PoolTracking, "pool-tracking", "What a driver leaves behind at unload.";
     io: IoVerification, "io", "I/O verification.";
     deadlock: DeadlockDetection, "deadlock", "Deadlock detection.";

@@ -121,7 +121,7 @@ bug_classes! {
         events: vec![Event::Restart, Event::Disable],
         ..Plan::default()
     };
-    /// 13. Receives with RESOURCES that are returned.
+    /// 13. Receives with `RESOURCES` that are returned.
     resources = "receives-with-resources", |_random, run| Plan {
         settings: Settings { resources: 60, ..Settings::default() },
         wire_frames: (5, 20),
@@ -219,7 +219,7 @@ bug_classes! {
         events: everything(),
         ..Plan::default()
     };
-    /// 26. Waits at DISPATCH_LEVEL: everything completes and is cancelled there.
+    /// 26. Waits at `DISPATCH_LEVEL`: everything completes and is cancelled there.
     waits = "all-at-dispatch-level", |_random, run| Plan {
         completes: vec![Completes::Late(0, 10)],
         cancels: 128,
@@ -227,13 +227,13 @@ bug_classes! {
         host_frames: (5, 15),
         ..Plan::default()
     };
-    /// 27. Pageable code and data at DISPATCH_LEVEL, with text made there.
+    /// 27. Pageable code and data at `DISPATCH_LEVEL`, with text made there.
     pageable = "paged-memory", |_random, run| Plan {
         completes: vec![Completes::Inline, Completes::Late(0, 10)],
         nonsense: 2,
         ..Plan::default()
     };
-    /// 28. Too long at DISPATCH_LEVEL: the largest requests, one after the other.
+    /// 28. Too long at `DISPATCH_LEVEL`: the largest requests, one after the other.
     too_long = "largest-requests", |_random, run| Plan {
         large: 255,
         handles: (1, 1),

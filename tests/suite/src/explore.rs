@@ -257,7 +257,9 @@ impl Judge<'_, '_> {
                 let without: Vec<_> = list.iter().take(start).chain(list.iter().skip(end)).copied().collect();
                 match self.fails(Strategy::Told(without.clone())) {
                     // The decisions say what was left of the changes; what could not be chosen is gone.
-                    Some(found) if found.changes.len() < best.changes.len() => (best, smaller) = (found, true),
+                    Some(found) if found.changes.len() < best.changes.len() => {
+                        (best, smaller) = (found, true);
+                    }
                     _ => start = end,
                 }
             }

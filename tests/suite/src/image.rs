@@ -26,7 +26,8 @@ pub fn path(build: Build) -> PathBuf {
 
 /// Where a driver of the crash lab is.
 pub fn lab(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name).with_extension("sys");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name).with_extension("sys");
     assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
     path
 }

@@ -10,6 +10,7 @@ use sluice_suite::explore::{Plan, Summary, explore, minimise, search};
 use sluice_suite::scenario::{Run, Scenario, Stop, scenarios};
 
 /// Runs scenarios under many schedules.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask explore")]
 struct Arguments {
@@ -89,15 +90,18 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
 }
 
 fn find(name: &str) -> Result<(&'static str, Scenario)> {
-    scenarios().into_iter().find(|(known, _)| *known == name).with_context(|| {
-        format!("no scenario is named \"{name}\"; cargo xtask explore --list prints them")
-    })
+    scenarios()
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .with_context(|| format!("no scenario is named \"{name}\"; cargo xtask explore --list prints them"))
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if arguments.list {
-        scenarios().iter().for_each(|(name, _)| println!("{name}"));
+        for (name, _) in scenarios() {
+            println!("{name}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     anyhow::ensure!(arguments.driver.exists(), "{} is not there", arguments.driver.display());
@@ -136,7 +140,11 @@ fn main() -> Result<ExitCode> {
     if arguments.json {
         let value = match summaries.as_slice() {
             [(_, summary)] => serde_json::to_value(summary)?,
-            all => all.iter().map(|(name, one)| Ok(((*name).to_owned(), serde_json::to_value(one)?))).collect::<Result<serde_json::Map<_, _>>>()?.into(),
+            all => all
+                .iter()
+                .map(|(name, one)| Ok(((*name).to_owned(), serde_json::to_value(one)?)))
+                .collect::<Result<serde_json::Map<_, _>>>()?
+                .into(),
         };
         println!("{}", serde_json::to_string_pretty(&value)?);
     }
@@ -159,7 +167,12 @@ fn spread(arguments: &Arguments, plan: &Plan<'_>) -> Result<Summary> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--driver").arg(plan.driver).args(["--scenario", plan.name, "--part"]);
         command.args(["--schedules", &count.to_string(), "--without", &arguments.without.1]);
-        command.args(["--seed", &(plan.seed + job * part).to_string(), "--depth", &arguments.depth.to_string()]);
+        command.args([
+            "--seed",
+            &(plan.seed + job * part).to_string(),
+            "--depth",
+            &arguments.depth.to_string(),
+        ]);
         if arguments.scheduler == Scheduler::Pct {
             command.args(["--scheduler", "pct"]);
         }
@@ -171,7 +184,8 @@ fn spread(arguments: &Arguments, plan: &Plan<'_>) -> Result<Summary> {
         if !output.status.success() {
             bail!("a process that ran schedules ended with {}", output.status);
         }
-        let mut found: Summary = serde_json::from_slice(&output.stdout).context("a process that ran schedules")?;
+        let mut found: Summary =
+            serde_json::from_slice(&output.stdout).context("a process that ran schedules")?;
         if let Some(failure) = &mut found.first_failure {
             failure.order += first;
         }
@@ -226,7 +240,10 @@ fn exhaust(arguments: &Arguments, plan: &Plan<'_>) -> Result<ExitCode> {
         println!("{} runs, {extent} with up to {} preemptions", found.runs, arguments.depth);
     }
     let Some((schedule, text)) = found.failure else { return Ok(ExitCode::SUCCESS) };
-    println!("\nfirst failure, replay it with:\n    cargo xtask explore --replay {}/{schedule}\n\n{text}", plan.name);
+    println!(
+        "\nfirst failure, replay it with:\n    cargo xtask explore --replay {}/{schedule}\n\n{text}",
+        plan.name
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -250,10 +267,12 @@ fn replay(arguments: &Arguments, token: &str) -> Result<ExitCode> {
         _ => None,
     };
     if let Some(path) = &arguments.html {
-        std::fs::write(path, recording.html(bugcheck)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, recording.html(bugcheck))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &arguments.chrome {
-        std::fs::write(path, recording.chrome()).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, recording.chrome())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let command = format!("cargo xtask explore --replay {token}");
     match result {

@@ -49,8 +49,6 @@ pub struct Outcomes {
     pub schedule: u64,
     /// Decisions of the schedule, if the run was recorded.
     pub decisions: Vec<Decision>,
-    /// Scheduling points.
-    pub points: u64,
     /// What is wrong, if anything, that is no bugcheck: frames not accounted for, threads that hang.
     pub faults: Vec<String>,
 }
@@ -277,13 +275,14 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
     };
     let machine = Machine::start(configuration).map_err(|error| Stop::Load(error.to_string()))?;
     machine.delay_work(plan.work_delay);
-    let stopped = |bugcheck: Bugcheck, machine: &Machine| Stop::Bugcheck(Box::new(bugcheck), machine.decisions());
+    let stopped =
+        |bugcheck: Bugcheck, machine: &Machine| Stop::Bugcheck(Box::new(bugcheck), machine.decisions());
     let strict = plan.low_resources == LowResources::Off;
     match machine.load_driver(run.driver) {
         Ok(()) => {}
         Err(LoadError::Stopped(bugcheck)) => return Err(stopped(bugcheck, &machine)),
         // Without memory a driver may refuse to load, cleanly.
-        Err(LoadError::Refused(_)) if !strict => return finish(&machine, Ledger::default(), Vec::new()),
+        Err(LoadError::Refused(_)) if !strict => return Ok(finish(&machine, &Ledger::default(), Vec::new())),
         Err(error) => return Err(Stop::Load(error.to_string())),
     }
     if let Some(service) = plan.above {
@@ -329,22 +328,16 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
         faults.extend(compare(&stage.adapter, &stage.ledger));
     }
     let ledger = Rc::into_inner(stage).map(|stage| stage.ledger).unwrap_or_default();
-    finish(&machine, ledger, faults)
+    Ok(finish(&machine, &ledger, faults))
 }
 
-fn finish(machine: &Machine, ledger: Ledger, mut faults: Vec<String>) -> Result<Outcomes, Stop> {
+fn finish(machine: &Machine, ledger: &Ledger, mut faults: Vec<String>) -> Outcomes {
     faults.extend(ledger.faults.borrow().iter().cloned());
     let totals = ledger.totals.get();
     if totals.submitted != totals.sent + totals.paused + totals.failed {
         faults.push(format!("the sums do not match: {totals:?}"));
     }
-    Ok(Outcomes {
-        totals,
-        schedule: machine.schedule_hash(),
-        decisions: machine.decisions(),
-        points: machine.scheduling_points(),
-        faults,
-    })
+    Outcomes { totals, schedule: machine.schedule_hash(), decisions: machine.decisions(), faults }
 }
 
 /// What is on the wire is what clients were told is sent.
@@ -354,17 +347,19 @@ fn compare(adapter: &Adapter, ledger: &Ledger) -> Option<String> {
     let mut reported = ledger.sent.borrow().clone();
     on_wire.sort_unstable();
     reported.sort_unstable();
-    (on_wire != reported).then(|| {
-        format!("{} frames are on the wire, clients were told of {}", on_wire.len(), reported.len())
-    })
+    (on_wire != reported)
+        .then(|| format!("{} frames are on the wire, clients were told of {}", on_wire.len(), reported.len()))
 }
 
 /// Numbers from here on are no clients whose frames are compared.
 const FOREIGN: u8 = 0xF0;
 
+/// What a thread of a run does.
+type Part = Box<dyn FnOnce(&Stage, &mut fastrand::Rng)>;
+
 /// Starts everybody.
 fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand::Rng) {
-    let start = |name: &str, seed: u64, work: Box<dyn FnOnce(&Stage, &mut fastrand::Rng)>| {
+    let start = |name: &str, seed: u64, work: Part| {
         stage.running.set(stage.running.get() + 1);
         let stage = stage.clone();
         machine.spawn(name, move || {
@@ -381,7 +376,8 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
         );
     }
     for number in 0..plan.nonsense {
-        let work = Box::new(move |stage: &Stage, random: &mut fastrand::Rng| troublemaker(number, random, stage));
+        let work =
+            Box::new(move |stage: &Stage, random: &mut fastrand::Rng| troublemaker(number, random, stage));
         start(&format!("troublemaker {number}"), random.u64(..), work);
     }
     let host = between(random, plan.host_frames);
@@ -408,7 +404,9 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
             Box::new(move |stage, random| {
                 for number in 0..wire {
                     let count = random.usize(1..6);
-                    stage.adapter.receive((0..count).map(|_| frame(0xFE, number, random.usize(60..200))).collect());
+                    stage
+                        .adapter
+                        .receive((0..count).map(|_| frame(0xFE, number, random.usize(60..200))).collect());
                     user::sleep(random.u64(0..60));
                     if stage.over.get() {
                         break;
@@ -424,7 +422,13 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
             Box::new(move |stage, random| {
                 for _ in 0..random.u32(1..4) {
                     let how = *random
-                        .choice(&[Ask::Query, Ask::QueryCancelled, Ask::Set(0x2B), Ask::Direct, Ask::Synchronous])
+                        .choice(&[
+                            Ask::Query,
+                            Ask::QueryCancelled,
+                            Ask::Set(0x2B),
+                            Ask::Direct,
+                            Ask::Synchronous,
+                        ])
                         .unwrap_or(&Ask::Query);
                     stage.adapter.ask_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER, how);
                     user::sleep(random.u64(0..100));
@@ -525,7 +529,8 @@ fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
                     Ok((frames, answer)) => removed |= !ledger.note(&frames, answer),
                     Err(Error::Removed) => removed = true,
                     // An MTU that has become smaller, or memory that ran out: the driver says so and takes nothing.
-                    Err(Error::Input(_)) if plan.events.iter().any(|event| matches!(event, Event::Mtu(_))) => {}
+                    Err(Error::Input(_))
+                        if plan.events.iter().any(|event| matches!(event, Event::Mtu(_))) => {}
                     Err(_) if !stage.strict => {}
                     Err(error) => ledger.fault(format!("a send failed: {error}")),
                 }
@@ -545,7 +550,8 @@ fn troublemaker(number: u8, random: &mut fastrand::Rng, stage: &Stage) {
     for _ in 0..random.u32(1..4) {
         let Some(bound) = open_bound("Adapter 0", &stage.over) else { return };
         let Ok(handle) = user::Handle::open(WIN32_NAME, true) else { return };
-        let frames: Vec<Vec<u8>> = (0..random.u32(1..8)).map(|index| frame(FOREIGN + number, index, 80)).collect();
+        let frames: Vec<Vec<u8>> =
+            (0..random.u32(1..8)).map(|index| frame(FOREIGN + number, index, 80)).collect();
         let header = SendHeader { abi_major: ABI_MAJOR, flags: 0, frame_count: frames.len() as u32 };
         let mut input = header.as_bytes().to_vec();
         let mut data = vec![0xFF; size_of::<FrameResult>() * frames.len()];
@@ -556,11 +562,14 @@ fn troublemaker(number: u8, random: &mut fastrand::Rng, stage: &Stage) {
         if random.bool() {
             // Nonsense: any code, any bytes, any lengths.
             let place = random.usize(..input.len());
-            input[place] = random.u8(..);
+            if let Some(byte) = input.get_mut(place) {
+                *byte = random.u8(..);
+            }
             input.truncate(random.usize(..=input.len()));
             data.truncate(random.usize(..=data.len()));
         }
-        let code = if random.u8(..) < 200 { IOCTL_SEND } else { IOCTL_SEND & !0x3FFC | random.u32(..64) << 2 };
+        let code =
+            if random.u8(..) < 200 { IOCTL_SEND } else { IOCTL_SEND & !0x3FFC | random.u32(..64) << 2 };
         let pending = handle.control(code, &input, data);
         for _ in 0..random.u32(0..4) {
             pending.rewrite(random.u64(0..16), &[random.u8(..)]);

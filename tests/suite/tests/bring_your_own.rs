@@ -8,12 +8,8 @@ use sluice_suite::image::lab;
 
 /// Everything that a filter meets: traffic both ways, OID requests, restarts, a disable, an unplug.
 fn live(name: &str, seed: u64, above: Option<&str>) -> Result<(), Bugcheck> {
-    let settings = Settings {
-        completes: Completes::Any,
-        oids: Oids::Any,
-        resources: 40,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { completes: Completes::Any, oids: Oids::Any, resources: 40, ..Settings::default() };
     let configuration = Configuration {
         schedule: Schedule::random(seed),
         adapters: vec![settings],
@@ -91,7 +87,8 @@ fn a_filter_in_c_that_originates_passes() {
 #[test]
 fn two_filters_of_one_stack_pass() {
     for seed in 1..=50 {
-        live("c-originate", seed, Some("c-pass")).unwrap_or_else(|bugcheck| panic!("seed {seed}: {bugcheck}"));
+        live("c-originate", seed, Some("c-pass"))
+            .unwrap_or_else(|bugcheck| panic!("seed {seed}: {bugcheck}"));
     }
 }
 

@@ -16,8 +16,8 @@ use sluice_machine::ndis::adapter::{Completes, Settings, State};
 use sluice_machine::{Configuration, LoadError, LowResources, Machine, Schedule, user};
 use sluice_suite::bench::{self, Bench, adapter_that, bound, open};
 use sluice_suite::client::Local;
-use sluice_suite::image::{self, Build};
 use sluice_suite::explore::{Plan, explore};
+use sluice_suite::image::{self, Build};
 use sluice_suite::scenario::frame;
 
 const LATE: Completes = Completes::Late(50, 100);
@@ -550,7 +550,8 @@ fn whichever_allocation_fails_nothing_breaks() {
     let mut number = 0;
     loop {
         number += 1;
-        let configuration = Configuration { low_resources: LowResources::Nth(number), ..adapter_that(Completes::Any) };
+        let configuration =
+            Configuration { low_resources: LowResources::Nth(number), ..adapter_that(Completes::Any) };
         let machine = Machine::start(configuration).unwrap();
         let loaded = match machine.load_driver(&image::path(Build::Checked)) {
             Ok(()) => true,

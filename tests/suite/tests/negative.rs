@@ -43,7 +43,8 @@ fn a_failing_schedule_is_made_small() {
     let driver = path(Build::GateBypass);
     let plan = Plan::new(&driver, "lifecycle", lifecycle, 1);
     let failing = (1..=200).map(sluice_machine::Schedule::random).find_map(|schedule| {
-        let Err(Stop::Bugcheck(bugcheck, _)) = lifecycle(&Run { schedule: schedule.clone(), ..Run::random(&driver, 0) })
+        let Err(Stop::Bugcheck(bugcheck, _)) =
+            lifecycle(&Run { schedule: schedule.clone(), ..Run::random(&driver, 0) })
         else {
             return None;
         };

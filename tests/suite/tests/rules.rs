@@ -14,7 +14,7 @@ use sluice_machine::ndis::adapter::{Completes, Oids, Settings};
 use sluice_machine::rule::{RULES, Rule};
 use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
 
-/// Each case, its bugcheck and its four arguments. Written by the test itself when SLUICE_UPDATE is set.
+/// Each case, its bugcheck and its four arguments. Written by the test itself when `SLUICE_UPDATE` is set.
 const EXPECTED: &str = include_str!("rules.tsv");
 
 /// Cases of rules that have more than one way to be broken: the rule's name, and the cases.
@@ -162,7 +162,9 @@ fn each_wrong_driver_stops_the_machine_with_its_own_rule_and_arguments() {
     if std::env::var_os("SLUICE_UPDATE").is_some() {
         std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules.tsv"), &table).unwrap();
     } else {
-        for (line, expected) in table.lines().zip(EXPECTED.lines()).filter(|(line, expected)| line != expected) {
+        for (line, expected) in
+            table.lines().zip(EXPECTED.lines()).filter(|(line, expected)| line != expected)
+        {
             faults.push(format!("arguments: {expected} expected, found {line}"));
         }
     }

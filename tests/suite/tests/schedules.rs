@@ -43,10 +43,9 @@ fn toy(run: &Run<'_>) -> Result<Outcomes, Stop> {
         return Err(Stop::Bugcheck(Box::new(bugcheck), machine.decisions()));
     }
     Ok(Outcomes {
-        totals: Default::default(),
+        totals: sluice_client::send::Totals::default(),
         schedule: machine.schedule_hash(),
         decisions: machine.decisions(),
-        points: machine.scheduling_points(),
         faults: Vec::new(),
     })
 }
@@ -119,7 +118,8 @@ fn the_same_token_gives_the_same_trace_a_thousand_times() {
 fn a_told_schedule_runs_as_it_was_recorded() {
     let driver = image::path(Build::Release);
     let run = |schedule: Schedule| {
-        lifecycle(&Run { schedule, record: true, ..Run::random(&driver, 0) }).unwrap_or_else(|_| panic!("it fails"))
+        lifecycle(&Run { schedule, record: true, ..Run::random(&driver, 0) })
+            .unwrap_or_else(|_| panic!("it fails"))
     };
     let first = run(Schedule::random(7));
     let changes = first.decisions.iter().enumerate().filter(|(_, one)| one.chosen != 0);

@@ -44,16 +44,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function!("IoFreeIrp", 1, Dispatch, |machine, call| {
         let mut irps = machine.kernel.devices.irps.borrow_mut();
         let place = irps.iter().position(|request| *request == call.arg(0));
-        match place {
-            Some(place) => {
-                irps.remove(place);
-                drop(irps);
-                machine.memory.free(call.arg(0));
-            }
-            None => {
-                drop(irps);
-                machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "An IRP is freed that is none: freed twice?");
-            }
+        if let Some(place) = place {
+            irps.remove(place);
+            drop(irps);
+            machine.memory.free(call.arg(0));
+        } else {
+            drop(irps);
+            machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "An IRP is freed that is none: freed twice?");
         }
         0
     }),

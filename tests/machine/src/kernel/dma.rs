@@ -166,7 +166,9 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
     put::<u16>(adapter + 2, 0x10);
     put::<u64>(adapter + 8, operations);
     machine.dma.adapters.borrow_mut().insert(adapter, Adapter::default());
-    machine.dma.record(machine, &format!("adapter {} for device {}", name(machine, adapter), name(machine, device)));
+    machine
+        .dma
+        .record(machine, &format!("adapter {} for device {}", name(machine, adapter), name(machine, device)));
     adapter
 }
 

@@ -53,7 +53,8 @@ fn written(machine: &Machine, _call: &Call<'_>) -> u64 {
 pub(super) fn check_unload(machine: &Machine, image: &Image) {
     machine.checked();
     let providers = machine.kernel.etw.providers.borrow();
-    let left = providers.iter().find(|(_, caller)| image.contains(**caller)).map(|(at, caller)| (*at, *caller));
+    let left =
+        providers.iter().find(|(_, caller)| image.contains(**caller)).map(|(at, caller)| (*at, *caller));
     drop(providers);
     if let Some((handle, caller)) = left {
         let text = "A driver is unloaded without unregistering its ETW provider";

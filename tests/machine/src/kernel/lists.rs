@@ -52,8 +52,7 @@ fn locked(machine: &Machine, lock: u64, work: impl FnOnce() -> u64) -> u64 {
 fn insert(machine: &Machine, call: &Call<'_>, tail: bool) -> u64 {
     let (head, entry) = (call.arg(0), call.arg(1));
     locked(machine, call.arg(2), || {
-        let (before, after): (u64, u64) =
-            if tail { (get(head + 8), head) } else { (head, get(head)) };
+        let (before, after): (u64, u64) = if tail { (get(head + 8), head) } else { (head, get(head)) };
         let previous_neighbour = if tail { before } else { after };
         put(entry, after);
         put(entry + 8, before);

@@ -102,7 +102,8 @@ fn allocate(machine: &Machine, call: &Call<'_>) -> u64 {
     let Some(list) = known(machine, call.arg(0)) else { return 0 };
     if list.routines.0 != 0 {
         let kind = get::<u32>(call.arg(0) + POOL_TYPE);
-        return machine.call(list.routines.0, &[u64::from(kind), list.size, u64::from(list.tag), call.arg(0)]);
+        return machine
+            .call(list.routines.0, &[u64::from(kind), list.size, u64::from(list.tag), call.arg(0)]);
     }
     machine.pool.allocate(machine, list.size, list.tag, call.caller(), list.paged)
 }

@@ -30,7 +30,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let address = address_of(mdl);
         if machine.memory.is_pageable(address) {
             let arguments = [u64::from(machine.scheduler.irql()), mdl, flags(mdl) as u64];
-            machine.stop(&rule::MDL_BUILD_PAGED, arguments, "MmBuildMdlForNonPagedPool is used for paged pool");
+            machine.stop(
+                &rule::MDL_BUILD_PAGED,
+                arguments,
+                "MmBuildMdlForNonPagedPool is used for paged pool",
+            );
         }
         set!(mdl, MDL, MdlFlags, flags(mdl) | NONPAGED);
         set!(mdl, MDL, MappedSystemVa, address);
@@ -63,15 +67,21 @@ pub(super) const FUNCTIONS: &[Function] = &[
         mdl
     }),
     function!("MmFreePagesFromMdl", 1, Apc, IRQL_MM, |machine, call| {
-        let pages =
-            machine.kernel.mdls.known.borrow_mut().get_mut(&call.arg(0)).map(|state| std::mem::take(&mut state.pages));
+        let pages = machine
+            .kernel
+            .mdls
+            .known
+            .borrow_mut()
+            .get_mut(&call.arg(0))
+            .map(|state| std::mem::take(&mut state.pages));
         if let Some(pages) = pages.filter(|pages| *pages != 0) {
             machine.memory.free(pages);
         }
         set!(call.arg(0), MDL, MdlFlags, flags(call.arg(0)) & !(LOCKED | MAPPED));
         0
     }),
-    function!("MmGetPhysicalAddress", 1, Any, |machine, call| machine.memory.areas.canonical(call.arg(0)) & 0xFFFF_FFFF_FFFF),
+    function!("MmGetPhysicalAddress", 1, Any, |machine, call| machine.memory.areas.canonical(call.arg(0))
+        & 0xFFFF_FFFF_FFFF),
     function!("MmIsAddressValid", 1, Dispatch, |machine, call| u64::from(
         machine.memory.block_around(call.arg(0)).is_some()
     )),
@@ -152,7 +162,11 @@ fn free(machine: &Machine, mdl: u64) {
         return;
     };
     if flags(mdl) & MAPPED != 0 && flags(mdl) & NONPAGED == 0 {
-        machine.stop(&rule::MDL_FREED_MAPPED, [mdl, flags(mdl) as u64, 0], "An MDL is freed while it is mapped");
+        machine.stop(
+            &rule::MDL_FREED_MAPPED,
+            [mdl, flags(mdl) as u64, 0],
+            "An MDL is freed while it is mapped",
+        );
     }
     machine.memory.free_small(mdl, state.bytes);
 }
@@ -276,7 +290,8 @@ pub(crate) fn check_left(machine: &Machine, image: &Image) {
     machine.checked();
     let known = machine.kernel.mdls.known.borrow();
     let locked = machine.kernel.mdls.locked.borrow();
-    let left = locked.iter().find(|(mdl, ..)| known.get(mdl).is_some_and(|state| image.contains(state.caller)));
+    let left =
+        locked.iter().find(|(mdl, ..)| known.get(mdl).is_some_and(|state| image.contains(state.caller)));
     let left = left.copied();
     let count = known.values().filter(|state| image.contains(state.caller)).count() as u64;
     drop((known, locked));

@@ -160,15 +160,20 @@ fn functions() -> &'static [&'static Function] {
 fn numbers() -> &'static FxHashMap<&'static str, (&'static str, u32)> {
     static NUMBERS: OnceLock<FxHashMap<&'static str, (&'static str, u32)>> = OnceLock::new();
     NUMBERS.get_or_init(|| {
-        let named = MODULES.iter().flat_map(|(module, functions)| functions.iter().map(move |one| (module, one)));
-        named.enumerate().map(|(number, (module, function))| (function.name, (*module, number as u32))).collect()
+        let named =
+            MODULES.iter().flat_map(|(module, functions)| functions.iter().map(move |one| (module, one)));
+        named
+            .enumerate()
+            .map(|(number, (module, function))| (function.name, (*module, number as u32)))
+            .collect()
     })
 }
 
 /// Where the code of a function lies that drivers call: an import, or a pointer that they were given.
 pub(crate) fn entry(number: u32) -> u64 {
     static ENTRIES: OnceLock<u64> = OnceLock::new();
-    *ENTRIES.get_or_init(|| crate::image::entries(functions().len() as u32)) + u64::from(number) * crate::image::THUNK
+    *ENTRIES.get_or_init(|| crate::image::entries(functions().len() as u32))
+        + u64::from(number) * crate::image::THUNK
 }
 
 /// The entry of a function by its name.

@@ -88,8 +88,13 @@ fn print(machine: &Machine, call: &Call<'_>) -> u64 {
 }
 
 /// Variables that drivers import.
-pub(super) const DATA: [&str; 5] =
-    ["NtBuildNumber", "MmHighestUserAddress", "MmUserProbeAddress", "MmSystemRangeStart", "PsInitialSystemProcess"];
+pub(super) const DATA: [&str; 5] = [
+    "NtBuildNumber",
+    "MmHighestUserAddress",
+    "MmUserProbeAddress",
+    "MmSystemRangeStart",
+    "PsInitialSystemProcess",
+];
 /// What they hold: Windows 11 24H2, x64.
 const VALUES: [u64; 5] =
     [0xF000_65F4, 0x0000_7FFF_FFFE_FFFF, 0x0000_7FFF_FFFF_0000, 0xFFFF_8000_0000_0000, 0xFFFF_B000_0000_0040];

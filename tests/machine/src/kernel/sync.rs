@@ -246,9 +246,9 @@ fn acquire_fast(machine: &Machine, mutex: u64) {
         machine.stop(&rule::REENTRY, [mutex, 0, 0], text);
     }
     machine.kernel.sync.note_order(machine, mutex);
-    machine.scheduler.wait("a fast mutex", None, move || {
-        !current().kernel.sync.fast.borrow().contains_key(&mutex)
-    });
+    machine
+        .scheduler
+        .wait("a fast mutex", None, move || !current().kernel.sync.fast.borrow().contains_key(&mutex));
     machine.kernel.sync.fast.borrow_mut().insert(mutex, this.id);
     this.held.borrow_mut().push(Held { lock: mutex, kind: LockKind::FastMutex });
     put::<i32>(mutex, 0);
@@ -333,19 +333,16 @@ fn release_resource(machine: &Machine, call: &Call<'_>) -> u64 {
     let place = resources
         .get(&address)
         .and_then(|resource| resource.threads.iter().position(|thread| *thread == this));
-    match (place, resources.get_mut(&address)) {
-        (Some(place), Some(resource)) => {
-            resource.threads.remove(place);
-            resource.owners -= 1;
-            if resource.owners == 0 {
-                resource.exclusive = None;
-            }
+    if let (Some(place), Some(resource)) = (place, resources.get_mut(&address)) {
+        resource.threads.remove(place);
+        resource.owners -= 1;
+        if resource.owners == 0 {
+            resource.exclusive = None;
         }
-        _ => {
-            drop(resources);
-            let text = "An executive resource is released by a thread that does not own it";
-            machine.stop_about(&rule::RESOURCE_NOT_OWNED, [address, u64::from(this), 0, 0], text, address);
-        }
+    } else {
+        drop(resources);
+        let text = "An executive resource is released by a thread that does not own it";
+        machine.stop_about(&rule::RESOURCE_NOT_OWNED, [address, u64::from(this), 0, 0], text, address);
     }
     0
 }
@@ -367,8 +364,7 @@ pub(crate) fn acquire_wide(machine: &Machine, lock: u64, exclusive: bool, raises
     }
     machine.scheduler.spin_until(lock, move || {
         let wide = current().kernel.sync.wide.borrow();
-        wide.get(&lock)
-            .is_none_or(|state| state.writer.is_none() && (!exclusive || state.readers.is_empty()))
+        wide.get(&lock).is_none_or(|state| state.writer.is_none() && (!exclusive || state.readers.is_empty()))
     });
     let mut all = wide.borrow_mut();
     let state = all.entry(lock).or_default();
@@ -418,7 +414,8 @@ pub(super) fn check_freed(machine: &Machine, start: u64, length: u64) {
         machine.stop(&rule::POOL_HOLDS_RESOURCE, [resource, start, length], text);
         sync.resources.borrow_mut().remove(&resource);
     }
-    let mutex = sync.fast.borrow().iter().find(|(address, _)| inside(address)).map(|(at, owner)| (*at, *owner));
+    let mutex =
+        sync.fast.borrow().iter().find(|(address, _)| inside(address)).map(|(at, owner)| (*at, *owner));
     if let Some((mutex, owner)) = mutex {
         let text = "Memory is freed that holds a fast mutex which somebody holds";
         machine.stop(&rule::DEADLOCK_FREED, [mutex, u64::from(owner), 0], text);

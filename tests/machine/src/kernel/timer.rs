@@ -23,9 +23,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     function!("KeCancelTimer", 1, Dispatch, IRQL_KE, |machine, call| u64::from(cancel(machine, call.arg(0)))),
     function!("KeReadStateTimer", 1, Any, |machine, call| {
-        let known = machine.kernel.objects.change(call.arg(0), |kind| {
-            matches!(kind, Kind::Event { signalled: true, .. })
-        });
+        let known = machine
+            .kernel
+            .objects
+            .change(call.arg(0), |kind| matches!(kind, Kind::Event { signalled: true, .. }));
         u64::from(known == Some(true))
     }),
     function!("ExSetTimerResolution", 2, Apc, |_, _| 156_250),
@@ -92,11 +93,7 @@ fn elapse(timer: u64, period: u32, dpc: u64) {
         }
     });
     if dpc != 0 {
-        let processor = machine.scheduler.choose(machine.scheduler.processors() as u64) as usize;
-        // The clock interrupts a processor, which queues the DPC.
-        machine.scheduler.interrupt(processor, move || {
-            ke::insert_dpc(current(), dpc, 0, 0);
-        });
+        ke::insert_dpc(machine, dpc, 0, 0);
     }
     if period != 0 {
         start(machine, timer, u64::from(period) * MILLISECOND, period, dpc);

@@ -301,7 +301,8 @@ fn release_mutex(machine: &Machine, call: &Call<'_>) -> u64 {
             put::<i32>(mutex + SIGNAL_STATE, 1 - depth as i32);
         }
         Some((_, false)) => {
-            let text = "A mutex is released by a thread that does not own it: STATUS_MUTANT_NOT_OWNED is raised";
+            let text =
+                "A mutex is released by a thread that does not own it: STATUS_MUTANT_NOT_OWNED is raised";
             machine.stop(&rule::MUTEX_NOT_OWNED, [call.caller(), mutex, 0], text);
         }
         None => invalid(machine, mutex, "What KeReleaseMutex is given"),
@@ -387,12 +388,7 @@ pub(crate) fn wait(machine: &Machine, objects: Vec<u64>, all: bool, timeout: u64
         let what = format!("the object {:#x}", machine.memory.areas.canonical(first));
         machine.scheduler.wait(&what, until, move || watched.get().is_some());
     }
-    machine
-        .kernel
-        .objects
-        .waiters
-        .borrow_mut()
-        .retain(|waiter| !Rc::ptr_eq(&waiter.satisfied, &satisfied));
+    machine.kernel.objects.waiters.borrow_mut().retain(|waiter| !Rc::ptr_eq(&waiter.satisfied, &satisfied));
     let Some(index) = satisfied.get() else { return TIMEOUT };
     for object in &objects {
         let owned = matches!(

@@ -189,7 +189,11 @@ fn queue(machine: &Machine, call: &Call<'_>) -> u64 {
     let (routine, parameter) = (get::<u64>(item + ITEM_ROUTINE), get::<u64>(item + ITEM_PARAMETER));
     let known = machine.drivers.borrow().iter().any(|driver| driver.image.contains(routine));
     if !known {
-        machine.stop(&rule::WORK_INVALID, [item, routine, 0], "A work item is queued whose routine is no code");
+        machine.stop(
+            &rule::WORK_INVALID,
+            [item, routine, 0],
+            "A work item is queued whose routine is no code",
+        );
     }
     if machine.memory.is_pageable(item) {
         machine.stop(&rule::WORK_PAGED, [item, 0, 0], "A work item lies in memory that can be paged out");

@@ -40,6 +40,7 @@ pub enum Completes {
 }
 
 /// How an adapter is built.
+#[expect(clippy::struct_excessive_bools, reason = "each setting is on or off by itself")]
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Friendly name.
@@ -432,8 +433,11 @@ impl Adapter {
     /// The cable is pulled or plugged.
     pub fn link(self: &Rc<Self>, connected: bool) {
         let name = if connected { "link up of" } else { "link down of" };
-        let work: fn(&Machine, &Rc<Self>) =
-            if connected { |machine, adapter| link(machine, adapter, 1) } else { |machine, adapter| link(machine, adapter, 2) };
+        let work: fn(&Machine, &Rc<Self>) = if connected {
+            |machine, adapter| link(machine, adapter, 1)
+        } else {
+            |machine, adapter| link(machine, adapter, 2)
+        };
         self.operation(name, work);
     }
 
@@ -503,7 +507,8 @@ impl Adapter {
         for list in lists {
             machine.ndis.lists.give(machine, *list, Owner::Protocol(self.index), "indicated to the protocol");
             for pieces in lists::pieces(*list) {
-                let frame = pieces.iter().flat_map(|(at, length)| crate::memory::bytes(*at, *length as usize));
+                let frame =
+                    pieces.iter().flat_map(|(at, length)| crate::memory::bytes(*at, *length as usize));
                 self.received.borrow_mut().push(frame.collect());
             }
         }
@@ -603,7 +608,9 @@ impl Adapter {
             return;
         }
         if self.settings.touches_start {
-            lists.iter().for_each(|list| lists::touch(*list));
+            for list in lists {
+                lists::touch(*list);
+            }
         }
         let completes = match self.settings.completes {
             Completes::Any => match machine.scheduler.choose(3) {
@@ -768,7 +775,9 @@ impl Adapter {
         }
         self.count(|counters| counters.failed += entries.len() as u64);
         let lists: Vec<u64> = entries.iter().map(|entry| entry.list).collect();
-        entries.iter().for_each(|entry| unmap(machine, entry));
+        for entry in entries {
+            unmap(machine, entry);
+        }
         for list in &lists {
             set!(*list, NET_BUFFER_LIST, Status, with);
         }

@@ -1,7 +1,5 @@
 //! Pools of lists and buffers, and what is done to the data of one: contexts, clones, starts of data.
-use ndis_sys::{
-    MDL, NDIS_STATUS_RESOURCES, NET_BUFFER, NET_BUFFER_LIST, NET_BUFFER_LIST_CONTEXT,
-};
+use ndis_sys::{MDL, NDIS_STATUS_RESOURCES, NET_BUFFER, NET_BUFFER_LIST, NET_BUFFER_LIST_CONTEXT};
 
 use super::lists;
 use crate::kernel::{Call, Function, function};
@@ -298,7 +296,8 @@ fn retreat(machine: &Machine, buffer: u64, delta: u32, backfill: u32) -> i32 {
             return NDIS_STATUS_RESOURCES;
         }
         let room = delta - offset + backfill;
-        let data = machine.memory.allocate(u64::from(room), crate::memory::Use::System("data of a NET_BUFFER"));
+        let data =
+            machine.memory.allocate(u64::from(room), crate::memory::Use::System("data of a NET_BUFFER"));
         let mdl = lists::mdl(machine, data, room);
         set!(mdl, MDL, Next, field!(buffer, NET_BUFFER, Head.Data.MdlChain, u64));
         machine.ndis.support.retreats.borrow_mut().insert(mdl);

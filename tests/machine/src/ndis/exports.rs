@@ -52,7 +52,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         stack::device_event_down(machine, &adapter, at, call.arg(1));
         0
     }),
-    function!("NdisFGetOptionalSwitchHandlers", 3, Dispatch, |_, _| u64::from(NDIS_STATUS_NOT_SUPPORTED as u32)),
+    function!("NdisFGetOptionalSwitchHandlers", 3, Dispatch, |_, _| u64::from(
+        NDIS_STATUS_NOT_SUPPORTED as u32
+    )),
 ];
 
 /// A structure for NDIS says what it is, and has the size of its revision at least.

@@ -117,7 +117,7 @@ impl Lists {
         self.pools.borrow().len()
     }
 
-    fn from_pool(&self, machine: &Machine, pool: u64) -> Option<(u64, u64, bool, u32)> {
+    fn draw(&self, machine: &Machine, pool: u64) -> Option<(u64, u64, bool, u32)> {
         machine.checked();
         let found = self.pools.borrow_mut().get_mut(&pool).map(|found| {
             found.members += 1;
@@ -137,7 +137,7 @@ impl Lists {
         data: Option<(u64, u32, u64)>,
         context: u64,
     ) -> u64 {
-        let Some((owner, context_size, with_buffer, _)) = self.from_pool(machine, pool) else { return 0 };
+        let Some((owner, context_size, with_buffer, _)) = self.draw(machine, pool) else { return 0 };
         let context_size = context_size.max(context);
         let context_bytes =
             if context_size == 0 { 0 } else { size_of::<NET_BUFFER_LIST_CONTEXT>() as u64 + context_size };
@@ -185,7 +185,12 @@ impl Lists {
             records.get(&list).map(|record| (record.owner, record.home, record.clones, record.contexts))
         };
         let Some((owner, home, clones, contexts)) = found else {
-            machine.stop_about(&rule::OBJECT, [12, list, 0, 0], "A list is freed that is none: freed twice?", list);
+            machine.stop_about(
+                &rule::OBJECT,
+                [12, list, 0, 0],
+                "A list is freed that is none: freed twice?",
+                list,
+            );
             return;
         };
         if home != owner {
@@ -229,7 +234,7 @@ impl Lists {
         length: u64,
         own: bool,
     ) -> u64 {
-        let Some((_, _, _, data_size)) = self.from_pool(machine, pool) else { return 0 };
+        let Some((_, _, _, data_size)) = self.draw(machine, pool) else { return 0 };
         let buffer = machine.memory.allocate_small(size_of::<NET_BUFFER>() as u64);
         set!(buffer, NET_BUFFER, NdisPoolHandle, pool);
         if own {
@@ -370,8 +375,11 @@ impl Lists {
         let home = Owner::Module(module);
         let records = self.records.borrow();
         let out = |record: &Record| record.home == home && record.owner != home;
-        let mut lost: Vec<(u64, Owner)> =
-            records.iter().filter(|(_, record)| out(record)).map(|(list, record)| (*list, record.owner)).collect();
+        let mut lost: Vec<(u64, Owner)> = records
+            .iter()
+            .filter(|(_, record)| out(record))
+            .map(|(list, record)| (*list, record.owner))
+            .collect();
         lost.sort_unstable_by_key(|(list, _)| *list);
         let mut lines: Vec<String> = lost
             .iter()
@@ -408,19 +416,15 @@ impl Lists {
         self.watchdog.set(None);
         let kept = self.records.borrow().iter().find_map(|(list, record)| match record.owner {
             Owner::Module(module)
-                if record.home != record.owner
-                    && machine.scheduler.now() - record.since >= KEPT_LIMIT =>
+                if record.home != record.owner && machine.scheduler.now() - record.since >= KEPT_LIMIT =>
             {
                 Some((*list, module, record.received))
             }
             _ => None,
         });
         if let Some((list, module, received)) = kept {
-            let (rule, what) = if received {
-                (&rule::TIMED_RECEIVE, "receive")
-            } else {
-                (&rule::TIMED_SEND, "send")
-            };
+            let (rule, what) =
+                if received { (&rule::TIMED_RECEIVE, "receive") } else { (&rule::TIMED_SEND, "send") };
             let text = format!("A filter has kept a list for a minute that it was given to {what}");
             machine.stop_outside(rule, [module, list, 0], text, 0, "NDIS verifier".to_owned());
         }

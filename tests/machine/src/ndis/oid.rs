@@ -20,7 +20,11 @@ use crate::rule;
 pub(crate) const FUNCTIONS: &[Function] = &[
     function!("NdisFOidRequest", 2, Dispatch, |machine, call| request(machine, call, Kind::Regular)),
     function!("NdisFOidRequestComplete", 3, Dispatch, |machine, call| complete_call(machine, call)),
-    function!("NdisFCancelOidRequest", 2, Dispatch, |machine, call| cancel_call(machine, call, Kind::Regular)),
+    function!("NdisFCancelOidRequest", 2, Dispatch, |machine, call| cancel_call(
+        machine,
+        call,
+        Kind::Regular
+    )),
     function!("NdisFDirectOidRequest", 2, Dispatch, |machine, call| request(machine, call, Kind::Direct)),
     function!("NdisFDirectOidRequestComplete", 3, Dispatch, |machine, call| complete_call(machine, call)),
     function!("NdisFCancelDirectOidRequest", 2, Dispatch, |machine, call| {
@@ -227,7 +231,8 @@ fn check_answer(machine: &Machine, request: u64, status: i32) {
     let length = field!(request, Request, DATA.QUERY_INFORMATION.InformationBufferLength, u32);
     let written = field!(request, Request, DATA.QUERY_INFORMATION.BytesWritten, u32);
     if status == status::SUCCESS && query && written > length {
-        let text = format!("An OID request is completed with {written} bytes written to a buffer of {length}");
+        let text =
+            format!("An OID request is completed with {written} bytes written to a buffer of {length}");
         machine.stop_about(&rule::OID_BUFFER, [0x1D, request, u64::from(written), 0], text, request);
     }
 }
@@ -416,8 +421,7 @@ fn ask_bound(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) -> (i
     let id = machine.ndis.new_handle();
     set!(request, Request, RequestId, id);
     let sets = matches!(how, Ask::Set(_));
-    let kind =
-        if sets { ndis_sys::NdisRequestSetInformation } else { ndis_sys::NdisRequestQueryInformation };
+    let kind = if sets { ndis_sys::NdisRequestSetInformation } else { ndis_sys::NdisRequestQueryInformation };
     set!(request, Request, RequestType, kind);
     set!(request, Request, DATA.QUERY_INFORMATION.Oid, oid);
     set!(request, Request, DATA.QUERY_INFORMATION.InformationBuffer, answer);

@@ -36,8 +36,7 @@ pub(crate) fn receive_up(
         return;
     }
     let lends = flags & RESOURCES != 0;
-    let before: Vec<Option<Owner>> =
-        lists.iter().map(|list| machine.ndis.lists.resources(*list)).collect();
+    let before: Vec<Option<Owner>> = lists.iter().map(|list| machine.ndis.lists.resources(*list)).collect();
     for list in lists {
         machine.ndis.lists.set_received(*list, true);
         machine.ndis.lists.set_resources(*list, lends.then_some(by));
@@ -77,7 +76,8 @@ fn check_lent(machine: &Machine, module: &Module, first: u64, lists: &[u64]) {
     for list in lists {
         let owner = machine.ndis.lists.owner(*list);
         if owner != Some(Owner::Module(module.handle)) {
-            let text = format!("A list that was lent with RESOURCES is not the filter's at return: {owner:?}");
+            let text =
+                format!("A list that was lent with RESOURCES is not the filter's at return: {owner:?}");
             machine.stop_about(&rule::RESOURCES_KEPT, [19, *list, module.handle, 0], text, *list);
         }
     }
@@ -96,8 +96,7 @@ pub(crate) fn return_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
     let modules: Vec<Rc<Module>> = adapter.modules.borrow().iter().take(from).rev().cloned().collect();
     for module in modules {
         let handler = module.data.get().receive_return;
-        let is_own =
-            |list: &u64| machine.ndis.lists.home(*list) == Some(Owner::Module(module.handle));
+        let is_own = |list: &u64| machine.ndis.lists.home(*list) == Some(Owner::Module(module.handle));
         let own = lists.iter().filter(|list| is_own(list)).count() as u64;
         if handler == 0 {
             if own != 0 {
@@ -137,8 +136,9 @@ fn indicate(machine: &Machine, call: &Call<'_>) -> u64 {
         machine.checked();
         let found = machine.ndis.lists.owner(*list);
         if found != Some(owner) {
-            let text =
-                format!("A list is indicated by a module that does not own it (indicated twice?); owner: {found:?}");
+            let text = format!(
+                "A list is indicated by a module that does not own it (indicated twice?); owner: {found:?}"
+            );
             machine.stop_about(&rule::INDICATE_NOT_OWNED, [16, *list, module.handle, 0], text, *list);
         }
         let own = machine.ndis.lists.home(*list) == Some(owner);
@@ -161,11 +161,17 @@ fn indicate(machine: &Machine, call: &Call<'_>) -> u64 {
         }
     }
     if module.data.get().receive_return == 0 {
-        let text = "NdisFIndicateReceiveNetBufferLists is called by a module without FilterReturnNetBufferLists";
+        let text =
+            "NdisFIndicateReceiveNetBufferLists is called by a module without FilterReturnNetBufferLists";
         machine.stop(&rule::MISSING_HANDLER, [module.handle, 0, 0], text);
     }
     for list in &lists {
-        machine.ndis.lists.give(machine, *list, Owner::Ndis, "indicated with NdisFIndicateReceiveNetBufferLists");
+        machine.ndis.lists.give(
+            machine,
+            *list,
+            Owner::Ndis,
+            "indicated with NdisFIndicateReceiveNetBufferLists",
+        );
     }
     let adapter = module.adapter();
     let above = stack::position(&adapter, &module) + 1;
@@ -200,4 +206,3 @@ fn give_back(machine: &Machine, call: &Call<'_>) -> u64 {
     return_down(machine, &adapter, at, &lists, call.arg(2));
     0
 }
-

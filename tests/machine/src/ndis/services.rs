@@ -63,16 +63,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     function!("NdisFreeRWLock", 1, Dispatch, |machine, call| {
         let mut locks = machine.ndis.services.locks.borrow_mut();
         let place = locks.iter().position(|lock| *lock == call.arg(0));
-        match place {
-            Some(place) => {
-                locks.swap_remove(place);
-                drop(locks);
-                machine.memory.free(call.arg(0));
-            }
-            None => {
-                drop(locks);
-                machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "A reader-writer lock is freed that is none");
-            }
+        if let Some(place) = place {
+            locks.swap_remove(place);
+            drop(locks);
+            machine.memory.free(call.arg(0));
+        } else {
+            drop(locks);
+            machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "A reader-writer lock is freed that is none");
         }
         0
     }),
@@ -96,7 +93,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
                 machine.stop(&rule::IO_WORK_FREED, [call.arg(0), 0, 0], text);
             }
             Some(false) => {}
-            None => machine.stop(&rule::WORK_INVALID, [call.arg(0), 0, 0], "A work item is freed that is none"),
+            None => {
+                machine.stop(&rule::WORK_INVALID, [call.arg(0), 0, 0], "A work item is freed that is none");
+            }
         }
         0
     }),
@@ -104,7 +103,8 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         if machine.pool_fails() {
             return 0;
         }
-        let object = machine.memory.allocate((call.arg(2) & 0xFFFF).max(0x20), Use::System("NDIS_GENERIC_OBJECT"));
+        let object =
+            machine.memory.allocate((call.arg(2) & 0xFFFF).max(0x20), Use::System("NDIS_GENERIC_OBJECT"));
         put::<u8>(object, NDIS_OBJECT_TYPE_DEFAULT);
         put::<u64>(object + 0x18, call.arg(0));
         object
@@ -232,7 +232,8 @@ fn release(machine: &Machine, call: &Call<'_>) -> u64 {
 fn queue_work(machine: &Machine, call: &Call<'_>) -> u64 {
     machine.checked();
     let (item, routine, context) = (call.arg(0), call.arg(1), call.arg(2));
-    let before = machine.ndis.services.work.borrow_mut().get_mut(&item).map(|queued| std::mem::replace(queued, true));
+    let before =
+        machine.ndis.services.work.borrow_mut().get_mut(&item).map(|queued| std::mem::replace(queued, true));
     match before {
         None => machine.stop(&rule::WORK_INVALID, [item, 0, 0], "A work item is queued that is none"),
         Some(true) => {

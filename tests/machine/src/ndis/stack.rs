@@ -238,7 +238,12 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
                     "A pause was not completed within 10 s (rule NdisFilterTimedPauseComplete); {out} lists are out, the adapter holds some of them: {}",
                     adapter.holds_of(module.handle)
                 );
-                machine.stop_with(&rule::PAUSE, [0x92010, module.handle, out, 0], text, lost(machine, module));
+                machine.stop_with(
+                    &rule::PAUSE,
+                    [0x92010, module.handle, out, 0],
+                    text,
+                    lost(machine, module),
+                );
             }
         }
         other => machine.stop(
@@ -332,7 +337,9 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     after_callback(machine, "FilterRestart", 0);
     if result == status::PENDING {
         let waited = module.clone();
-        machine.scheduler.wait("NdisFRestartComplete", None, move || waited.restart_completed.get().is_some());
+        machine
+            .scheduler
+            .wait("NdisFRestartComplete", None, move || waited.restart_completed.get().is_some());
         result = module.restart_completed.get().unwrap_or(status::FAILURE);
     } else if module.restart_completed.get().is_some() {
         let text = "FilterRestart did not pend and NdisFRestartComplete was called as well";
@@ -444,7 +451,11 @@ pub(crate) fn send_down(
                 );
             }
             let before = machine.scheduler.irql();
-            module.call_data(machine, module.data.get().send, &[module.context.get(), link(lists), port, flags]);
+            module.call_data(
+                machine,
+                module.data.get().send,
+                &[module.context.get(), link(lists), port, flags],
+            );
             after_callback(machine, "FilterSendNetBufferLists", before);
         }
         None => adapter.transmit(machine, lists),
@@ -467,7 +478,8 @@ pub(crate) fn complete_up(machine: &Machine, adapter: &Rc<Adapter>, from: usize,
     }
     let modules: Vec<Rc<Module>> = adapter.modules.borrow().iter().skip(from).cloned().collect();
     for module in modules {
-        let own: Vec<u64> = lists.iter().copied().filter(|list| home(*list) == Some(Owner::Module(module.handle))).collect();
+        let own: Vec<u64> =
+            lists.iter().copied().filter(|list| home(*list) == Some(Owner::Module(module.handle))).collect();
         let handler = module.data.get().send_complete;
         if handler == 0 {
             if !own.is_empty() {
@@ -505,7 +517,8 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
         machine.checked();
         let owner = machine.ndis.lists.owner(*list);
         if owner != Some(Owner::Module(module.handle)) {
-            let text = format!("A list is sent by a module that does not own it (sent twice?); owner: {owner:?}");
+            let text =
+                format!("A list is sent by a module that does not own it (sent twice?); owner: {owner:?}");
             machine.stop_about(&rule::SEND_NOT_OWNED, [1, *list, module.handle, 0], text, *list);
         }
         let own = machine.ndis.lists.home(*list) == Some(Owner::Module(module.handle));
@@ -617,7 +630,12 @@ pub(super) fn net_event(machine: &Machine, adapter: &Rc<Adapter>, event: i32) ->
 }
 
 /// Gives a PnP event to the module below position `from` that wants it.
-pub(super) fn net_event_down(machine: &Machine, adapter: &Rc<Adapter>, from: usize, notification: u64) -> i32 {
+pub(super) fn net_event_down(
+    machine: &Machine,
+    adapter: &Rc<Adapter>,
+    from: usize,
+    notification: u64,
+) -> i32 {
     let lower = {
         let modules = adapter.modules.borrow();
         modules.iter().take(from).rev().find(|module| module.driver.handlers.net_pnp_event != 0).cloned()

@@ -25,7 +25,11 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         machine.checked();
         let timer = machine.ndis.support.timers.borrow_mut().remove(&call.arg(0));
         match timer {
-            None => machine.stop(&rule::OBJECT, [call.arg(0), 0, 0], "A timer is freed that is none: freed twice?"),
+            None => machine.stop(
+                &rule::OBJECT,
+                [call.arg(0), 0, 0],
+                "A timer is freed that is none: freed twice?",
+            ),
             Some(timer) if timer.event.is_some() => {
                 machine.stop(&rule::TIMER_FREED, [call.arg(0), 0, 0], "A timer is freed while it is set");
             }
@@ -117,7 +121,7 @@ fn cancel_timer(machine: &Machine, timer: u64) -> bool {
     event.is_some_and(|event| machine.scheduler.cancel_event(event))
 }
 
-/// A timer's time has come: the clock interrupts a processor, and the timer's routine runs as a DPC.
+/// A timer's time has come: its routine is queued as a DPC, with nothing between that a flush would miss.
 fn elapse(timer: u64, context: u64) {
     let machine = current();
     let (routine, period) = {
@@ -129,14 +133,12 @@ fn elapse(timer: u64, context: u64) {
     if period != 0 {
         arm(machine, timer, period, context);
     }
-    machine.scheduler.interrupt(0, move || {
-        let work = Box::new(move || {
-            let machine = current();
-            machine.call(routine.0, &[0, routine.1, 0, 0]);
-            crate::kernel::ke::after_dpc(machine);
-        });
-        current().scheduler.queue_dpc(Some(0), Dpc { object: timer, work });
+    let work = Box::new(move || {
+        let machine = current();
+        machine.call(routine.0, &[0, routine.1, 0, 0]);
+        crate::kernel::ke::after_dpc(machine);
     });
+    machine.scheduler.queue_dpc(Some(0), Dpc { object: timer, work });
 }
 
 fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {

@@ -88,6 +88,9 @@ impl Processor {
     }
 }
 
+/// What happens when: by time, and by the order in which it was promised.
+type Events = BTreeMap<(u64, u64), Box<dyn FnOnce()>>;
+
 /// What may happen next on a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
@@ -123,7 +126,7 @@ pub(crate) struct Scheduler {
     windowed: Cell<bool>,
     yields: Cell<bool>,
     now: Cell<u64>,
-    events: RefCell<BTreeMap<(u64, u64), Box<dyn FnOnce()>>>,
+    events: RefCell<Events>,
     next_due: Cell<u64>,
     next_event: Cell<u64>,
     next_thread: Cell<u32>,
@@ -300,10 +303,6 @@ impl Scheduler {
 
     pub(crate) fn decisions(&self) -> Vec<Decision> {
         self.policy.borrow().decisions()
-    }
-
-    pub(crate) fn points(&self) -> u64 {
-        self.policy.borrow().points()
     }
 
     /// Outside the window nothing is left to the schedule: the running thread goes on while it can.
@@ -742,7 +741,8 @@ impl Scheduler {
         }
         let (processor, thread) = self.last.get();
         let goes_on = |candidate: &Candidate| {
-            candidate.action == Action::Continue && (candidate.processor, candidate.thread) == (processor, thread)
+            candidate.action == Action::Continue
+                && (candidate.processor, candidate.thread) == (processor, thread)
         };
         let Some(place) = candidates.iter().position(goes_on) else {
             self.yields.set(false);
@@ -764,11 +764,8 @@ impl Scheduler {
         if candidates.is_empty() {
             return None;
         }
-        let index = if self.windowed.get() {
-            self.policy.borrow_mut().pick(&candidates, goes_on, stays)
-        } else {
-            0
-        };
+        let index =
+            if self.windowed.get() { self.policy.borrow_mut().pick(&candidates, goes_on, stays) } else { 0 };
         let chosen = candidates[index];
         self.mix(chosen.processor, chosen.thread);
         Some(chosen)
@@ -779,7 +776,8 @@ impl Scheduler {
         let thread = match candidate.action {
             Action::Continue => self.processors.borrow().get(processor).and_then(|at| at.top().cloned()),
             Action::Dpc => {
-                let next = self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front());
+                let next =
+                    self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front());
                 next.map(|(number, dpc)| {
                     let name = format!("DPC on processor {processor}");
                     let thread = self.thread(&name, DISPATCH, Kind::Dpc, dpc.work);
@@ -880,22 +878,20 @@ impl Scheduler {
 
     /// A DPC may not run for long; looked at whenever it calls the kernel.
     pub(crate) fn dpc_too_long(&self) -> bool {
-        self.with(|this| this.kind == Kind::Dpc && self.now.get() - this.began.get() > DPC_LIMIT).unwrap_or(false)
+        self.with(|this| this.kind == Kind::Dpc && self.now.get() - this.began.get() > DPC_LIMIT)
+            .unwrap_or(false)
     }
 
     /// Whether a thread spins for ever: if nothing else can happen, or for very long.
     fn check_hang(&self, nothing_else: bool) {
         let processors = self.processors.borrow();
-        let spinning = processors.iter().filter_map(Processor::top).find_map(|thread| {
-            match &*thread.state.borrow() {
-                State::Spinning(lock, _)
-                    if nothing_else || self.now.get() - thread.began.get() > HANG =>
-                {
+        let spinning =
+            processors.iter().filter_map(Processor::top).find_map(|thread| match &*thread.state.borrow() {
+                State::Spinning(lock, _) if nothing_else || self.now.get() - thread.began.get() > HANG => {
                     Some((thread.name.clone(), *lock))
                 }
                 _ => None,
-            }
-        });
+            });
         drop(processors);
         if let Some((name, lock)) = spinning {
             let text = format!("{name} spins for ever on a lock that nobody will release");

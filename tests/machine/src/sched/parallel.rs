@@ -95,39 +95,37 @@ impl Scheduler {
                 candidates.retain(|candidate| candidate.processor == processor);
                 let others = candidates.iter().filter(|one| one.action == super::Action::Switch).count();
                 // A thread that gave its processor up is followed by another, if there is one.
-                match others {
-                    0 => candidates.first().copied(),
-                    _ => {
-                        let index = self.choose(candidates.len() as u64) as usize;
-                        candidates.get(index).copied()
-                    }
+                if others == 0 {
+                    candidates.first().copied()
+                } else {
+                    let index = self.choose(candidates.len() as u64) as usize;
+                    candidates.get(index).copied()
                 }
             };
             if was_idle {
                 state.idle.set(state.idle.get() - 1);
                 was_idle = false;
             }
-            match next {
-                Some(candidate) => self.run(candidate),
-                None => {
-                    state.idle.set(state.idle.get() + 1);
-                    was_idle = true;
-                    // What another processor was given a moment ago it has not seen yet.
-                    let anything = {
-                        let mut candidates = self.scratch.borrow_mut();
-                        self.candidates(&mut candidates);
-                        !candidates.is_empty()
-                    };
-                    let all = state.idle.get() == self.processors() && !anything;
-                    if all && !self.jump() {
-                        self.check_hang(true);
-                        state.over.set(true);
-                    }
-                    if !all {
-                        giant.release();
-                        std::thread::sleep(Duration::from_micros(5));
-                        giant.acquire();
-                    }
+            if let Some(candidate) = next {
+                self.run(candidate);
+            } else {
+                state.idle.set(state.idle.get() + 1);
+                was_idle = true;
+                // What another processor was given a moment ago it has not seen yet.
+                let anything = {
+                    let mut candidates = self.scratch.borrow_mut();
+                    self.candidates(&mut candidates);
+                    !candidates.is_empty()
+                };
+                let all = state.idle.get() == self.processors() && !anything;
+                if all && !self.jump() {
+                    self.check_hang(true);
+                    state.over.set(true);
+                }
+                if !all {
+                    giant.release();
+                    std::thread::sleep(Duration::from_micros(5));
+                    giant.acquire();
                 }
             }
         }

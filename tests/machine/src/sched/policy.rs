@@ -118,11 +118,10 @@ pub(super) struct Policy {
     random: fastrand::Rng,
     /// Of 256: how often the running thread goes on if it may.
     sticky: u8,
-    /// Priorities of threads, and at which scheduling points the running one's sinks.
+    /// Priorities of threads, and at which decisions the running one's sinks.
     priorities: BTreeMap<u32, u64>,
     changes: Vec<u64>,
     changed: u64,
-    point: u64,
     /// Decisions so far, and those to come of a told schedule.
     decision: u64,
     told: BTreeMap<u64, u16>,
@@ -150,7 +149,6 @@ impl Policy {
             priorities: BTreeMap::new(),
             changes,
             changed: 0,
-            point: 0,
             decision: 0,
             told,
             record: record.then(Vec::new),
@@ -159,18 +157,12 @@ impl Policy {
 
     /// At a scheduling point: whether the running thread goes on, no matter what else may happen.
     pub(super) fn stays(&mut self) -> bool {
-        self.point += 1;
         matches!(self.strategy, Strategy::Random) && self.random.u8(..) < self.sticky
     }
 
     /// Whether every decision has to be looked at.
     pub(super) fn looks_at_all(&self) -> bool {
         self.record.is_some() || !matches!(self.strategy, Strategy::Random)
-    }
-
-    /// Scheduling points so far.
-    pub(super) fn points(&self) -> u64 {
-        self.point
     }
 
     /// The running thread cannot do anything useful now: it polls.

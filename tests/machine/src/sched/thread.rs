@@ -11,7 +11,11 @@ pub(super) enum State {
     Ready,
     /// At a lock, until it is free, or until something else holds.
     Spinning(u64, Option<Box<dyn Fn() -> bool>>),
-    Waiting { what: String, ready: Box<dyn Fn() -> bool>, until: Option<u64> },
+    Waiting {
+        what: String,
+        ready: Box<dyn Fn() -> bool>,
+        until: Option<u64>,
+    },
     Done,
     /// It ended itself in the middle of its code.
     Ended,

@@ -4,8 +4,7 @@ macro_rules! calls {
     ($($module:literal: $($name:ident($($argument:ident),*);)*)*) => {
         $(#[link(name = $module, kind = "raw-dylib", modifiers = "+verbatim")]
         unsafe extern "system" {
-            $(#[expect(clippy::too_many_arguments, reason = "as they are")]
-            pub(crate) safe fn $name($($argument: usize),*) -> usize;)*
+            $(pub(crate) safe fn $name($($argument: usize),*) -> usize;)*
         })*
     };
 }

@@ -35,7 +35,7 @@ static NTSTATUS Control(PVOID Object, IRP *Irp)
         if (Phase == 3)
             KeBugCheckEx(0xDEAD, Phase, 0, 0, 0);
     } else if (Code == COUNT) {
-        for (int i = 0; i < 1000000; i++)
+        for (int i = 0; i < 10000000; i++)
             Counter++;
     } else if (Code == READ) {
         **(LONG **)((UCHAR *)Irp + 0x18) = Counter;

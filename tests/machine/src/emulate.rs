@@ -6,6 +6,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Reg
 
 use crate::machine::current;
 use crate::memory::bytes;
+use crate::sched::DISPATCH;
 
 /// `KUSER_SHARED_DATA` on x64.
 const SHARED_PAGE: u64 = 0xFFFF_F780_0000_0000;
@@ -33,6 +34,10 @@ pub(crate) fn instruction(registers: &mut Registers, address: u64, irql: &Cell<u
         Code::Mov_cr_r64 if decoded.op0_register() == Register::CR8 => {
             let level = value(registers, decoded.op1_register());
             irql.set(level as u8);
+            let machine = current();
+            if machine.scheduler.giant.is_none() && machine.verifier.force_irql {
+                machine.memory.open_paged(level < u64::from(DISPATCH));
+            }
             true
         }
         Code::Mov_r64_cr if decoded.op1_register() == Register::CR8 => {

@@ -102,14 +102,15 @@ fn faults_of_drivers_in_c_are_found() {
         ("c-originate-1", "PausedWithNblsOut"),
         ("c-originate-2", "DmaIommu"),
         ("c-originate-3", "NblNotOwnedAtComplete"),
-        ("c-originate-4", "PauseCompleteWithoutPause"),
+        // The race ends in either, whichever comes first.
+        ("c-originate-4", "NdisFilterTimedPauseComplete PauseCompleteWithoutPause"),
     ];
     let mut faults = Vec::new();
     for (name, rule) in expected {
         match first_fault(name, 2000) {
             Some((seed, bugcheck)) => {
                 println!("{name}: {} after {seed} schedules", bugcheck.rule);
-                if bugcheck.rule != rule {
+                if !rule.split(' ').any(|rule| rule == bugcheck.rule) {
                     faults.push(format!("{name}: {rule} expected, found\n{bugcheck}"));
                 }
             }

@@ -189,3 +189,57 @@ fn nonsense_at_the_socket_ends_that_connection_only() {
     assert!(machine.client(&["list"]).status.success());
     machine.shut_down();
 }
+
+#[test]
+fn the_machine_lists_its_rules_and_what_a_driver_lacks() {
+    let rules = tool("sluice-machine").args(["rules", "--json"]).output().unwrap();
+    let rules: Vec<Value> = serde_json::from_slice(&rules.stdout).unwrap();
+    assert!(rules.len() >= 60, "{}", rules.len());
+    for rule in &rules {
+        for field in ["name", "checks", "tripped_by"] {
+            assert!(rule[field].as_str().is_some_and(|text| !text.is_empty()), "{rule}");
+        }
+        assert!(rule["bugcheck"].is_u64(), "{rule}");
+    }
+    let missing =
+        tool("sluice-machine").args(["exports", "--missing"]).arg(path(Build::Release)).output().unwrap();
+    assert!(missing.status.success() && missing.stdout.is_empty(), "{missing:?}");
+    let none = tool("sluice-machine").args(["exports", "--missing", "/dev/null"]).output().unwrap();
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("PE image"), "{none:?}");
+}
+
+#[test]
+fn a_driver_of_ones_own_lives_and_its_fault_is_replayed_and_shown() {
+    let driver = sluice_suite::image::lab("c-originate-1");
+    let lives = |name: &str| {
+        let mut command = tool("sluice-machine");
+        command
+            .arg("explore")
+            .arg("--driver")
+            .arg(sluice_suite::image::lab(name))
+            .args(["--schedules", "50"]);
+        command.output().unwrap()
+    };
+    assert!(lives("c-pass").status.success());
+    let found = lives("c-originate-1");
+    let text = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.status.code(), Some(70), "{text}");
+    let token = text.trim_end().rsplit(' ').next().unwrap();
+    let folder = std::env::temp_dir().join(format!("sluice-replay-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (html, chrome) = (folder.join("report.html"), folder.join("trace.json"));
+    let mut replay = tool("sluice-machine");
+    replay.arg("replay").arg("--driver").arg(&driver).args([token, "--trace", "--html"]).arg(&html);
+    let replayed = replay.arg("--chrome").arg(&chrome).output().unwrap();
+    let text = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    assert!(text.contains("PausedWithNblsOut") && text.contains("NdisFSendNetBufferLists("), "{text}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(
+        page.contains("PausedWithNblsOut")
+            && page.contains("processor 0")
+            && page.contains("NET_BUFFER_LIST")
+    );
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(&chrome).unwrap()).unwrap();
+    assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() > 100));
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -179,8 +179,9 @@ fn a_counter_without_interlocked_operations_loses_counts_on_host_threads_only() 
         machine.unload_driver().unwrap();
         result.get()
     };
-    assert_eq!(count(false), 2_000_000);
-    let least = (0..5).map(|_| count(true)).min().unwrap();
-    println!("2,000,000 counts by two processors: {least} are left");
-    assert!(least < 2_000_000, "no count was lost in five runs");
+    assert_eq!(count(false), 20_000_000);
+    // A busy host may run one after the other, now and then.
+    let left = (0..20).map(|_| count(true)).find(|left| *left < 20_000_000);
+    println!("20,000,000 counts by two processors: {left:?} are left");
+    assert!(left.is_some(), "no count was lost in twenty runs");
 }

@@ -283,8 +283,26 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     }),
 ];
 
+/// What older headers have inline: the IRQL from CR8, the current thread and processor from the processor's block, the
+/// time from the page that is shared with programs. What is read wrong stops the system.
+fn inline() {
+    let (before, raised, thread, processor, major): (u64, u64, u64, u32, u32);
+    unsafe { asm!("mov {}, cr8", out(reg) before) };
+    unsafe { asm!("mov cr8, {}", in(reg) 2_u64) };
+    unsafe { asm!("mov {}, cr8", out(reg) raised) };
+    let level = u64::from(unsafe { wdk_sys::ntddk::KeGetCurrentIrql() });
+    unsafe { asm!("mov cr8, {}", in(reg) before) };
+    unsafe { asm!("mov {}, gs:[0x188]", out(reg) thread) };
+    unsafe { asm!("mov {:e}, gs:[0x1A4]", out(reg) processor) };
+    unsafe { asm!("mov {:e}, [{}]", out(reg) major, in(reg) 0xFFFF_F780_0000_026C_u64) };
+    if (before, raised, level) != (0, 2, 2) || thread == 0 || processor > 64 || major != 10 {
+        unsafe { asm!("ud2") };
+    }
+}
+
 /// The same things done right.
 pub(crate) fn correct() {
+    inline();
     let memory = pool(60);
     unsafe { core::ptr::with_exposed_provenance_mut::<u8>(memory + 59).write_volatile(1) };
     free(memory);

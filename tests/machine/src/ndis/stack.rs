@@ -253,6 +253,11 @@ fn pause_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>, r
         ),
     }
     module.state.set(State::Paused);
+    if machine.ndis.lists.foreign_of(module.handle) != 0 {
+        // What passes through at this moment is not kept.
+        let (inside, limit) = (module.clone(), machine.scheduler.now() + PAUSE_LIMIT);
+        machine.scheduler.wait("calls into the module", Some(limit), move || inside.inside.get() == 0);
+    }
     let foreign = machine.ndis.lists.foreign_of(module.handle);
     if foreign != 0 && module.inside.get() == 0 {
         let text = format!("A module is paused and keeps {foreign} lists of others");

@@ -221,3 +221,24 @@ impl Policy {
         self.record.clone().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Schedule, Strategy};
+
+    #[test]
+    fn a_token_says_what_the_schedule_is() {
+        for strategy in [
+            Strategy::Random,
+            Strategy::Pct { depth: 3, steps: 2000 },
+            Strategy::Told(vec![(17, 1), (40, 2)]),
+            Strategy::Told(Vec::new()),
+        ] {
+            let schedule = Schedule { seed: 0x2A, strategy };
+            assert_eq!(schedule.to_string().parse::<Schedule>().ok(), Some(schedule));
+        }
+        for wrong in ["", "x", "1/", "1/fair", "1/pct:3", "1/told:1", "1/told:1.x"] {
+            assert!(wrong.parse::<Schedule>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -8,6 +8,8 @@
 mod model;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
 
 // What the check itself keeps is not part of the model: loom runs one thread at a time, so these see the order
 // in which things happen, and add no interleavings.
@@ -82,8 +84,10 @@ impl<K: Keeper> Run<K> {
 }
 
 /// Two senders on two shards, a pauser, and a restarter that opens the gate once the pause is complete.
-fn check<K: Keeper>() {
-    loom::model(|| {
+fn check<K: Keeper>(runs: &StdArc<StdAtomicUsize>) {
+    let runs = runs.clone();
+    loom::model(move || {
+        runs.fetch_add(1, StdOrdering::Relaxed);
         let run = Arc::new(Run {
             gate: K::open_gate(),
             paused: AtomicBool::new(false),
@@ -128,13 +132,17 @@ fn check<K: Keeper>() {
 
 /// Loom finds a violation in a wrong gate.
 fn must_be_found<K: Keeper>() {
-    let result = catch_unwind(AssertUnwindSafe(check::<K>));
+    let runs = StdArc::new(StdAtomicUsize::new(0));
+    let result = catch_unwind(AssertUnwindSafe(|| check::<K>(&runs)));
+    println!("{} interleavings until it is found", runs.load(StdOrdering::Relaxed));
     assert!(result.is_err(), "the check does not find this gate wrong");
 }
 
 #[test]
 fn the_gate_holds_under_every_interleaving() {
-    check::<Gate<LoomWord, Vec<Shard<LoomWord>>>>();
+    let runs = StdArc::new(StdAtomicUsize::new(0));
+    check::<Gate<LoomWord, Vec<Shard<LoomWord>>>>(&runs);
+    println!("{} interleavings", runs.load(StdOrdering::Relaxed));
 }
 
 const CLOSED: u64 = 1 << 63;

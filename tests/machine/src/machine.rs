@@ -30,8 +30,8 @@ pub enum LowResources {
     Off,
     /// The n-th, counted from 1.
     Nth(u64),
-    /// This many of a hundred, by the seed.
-    Percent(u8),
+    /// One in so many, by the seed.
+    OneIn(u32),
 }
 
 /// How a machine is built.
@@ -43,6 +43,8 @@ pub struct Configuration {
     pub schedule: Schedule,
     /// Whether every event is recorded, for traces and timelines, and every decision of the schedule.
     pub record: bool,
+    /// Prints kernel calls on standard error as they return: those that contain this text.
+    pub trace: Option<String>,
     /// Whether processors are host threads. Then the schedule is not the machine's to choose.
     pub parallel: bool,
     /// `NdisGetVersion`: `(6 << 16) | minor`.
@@ -61,6 +63,7 @@ impl Default for Configuration {
             processors: 2,
             schedule: Schedule::default(),
             record: false,
+            trace: None,
             parallel: false,
             ndis_version: 6 << 16 | 89,
             verifier: Verifier::default(),

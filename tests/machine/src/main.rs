@@ -125,7 +125,7 @@ struct RunOptions {
     /// Options of the verifier that are off, with commas between; "all" for all.
     #[arg(long, default_value = "")]
     without: Verifier,
-    /// Prints every kernel call on standard error when the machine ends.
+    /// Prints every kernel call on standard error as it returns.
     #[arg(long)]
     trace: bool,
     /// Prints only calls whose names or arguments contain this.
@@ -267,15 +267,12 @@ fn run(options: RunOptions) -> Result<ExitCode> {
         processors,
         schedule: Schedule::random(seed),
         verifier: without,
-        record: trace,
+        trace: trace.then(|| filter.unwrap_or_default()),
         ndis_version: 6 << 16 | ndis_minor,
         adapters: settings,
         ..Configuration::default()
     };
     let result = server::serve(configuration, &driver, &socket);
-    if let Some(recording) = recording::take() {
-        eprint!("{}", recording.trace(filter.as_deref()));
-    }
     match result {
         Ok(status) => {
             println!("{status}");

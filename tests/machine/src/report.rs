@@ -103,6 +103,16 @@ pub(crate) fn stack(machine: &Machine) -> Vec<String> {
     lines
 }
 
+/// A value as a person reads it: code by image and offset, memory in its canonical form.
+pub(crate) fn value(machine: &Machine, value: u64) -> String {
+    let drivers = machine.drivers.borrow();
+    let image = drivers.iter().map(|driver| &driver.image).find(|image| image.contains(value));
+    match image {
+        Some(image) => format!("{}+{:#x}", image.name.trim_end_matches(".sys"), value - image.base),
+        None => format!("{:#x}", machine.memory.areas.canonical(value)),
+    }
+}
+
 /// Names an address, with inlined functions, from the PDB beside the image.
 fn describe(images: &[std::rc::Rc<Image>], address: u64) -> Vec<String> {
     let Some(image) = images.iter().find(|image| image.contains(address)) else { return Vec::new() };

@@ -107,7 +107,7 @@ bug_classes! {
     };
     /// 11. A reference that an early return leaks.
     early_returns = "early-returns", |random, run| Plan {
-        low_resources: LowResources::Percent(random.u8(1..8)),
+        low_resources: LowResources::OneIn(random.u32(200..8000)),
         nonsense: 1,
         ..Plan::default()
     };

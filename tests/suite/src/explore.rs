@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use sluice_machine::bugcheck::Bugcheck;
-use sluice_machine::{Decision, Schedule, Strategy, Verifier};
+use sluice_machine::{Decision, LowResources, Schedule, Strategy, Verifier};
 
 use crate::scenario::{Run, Scenario, Stop};
 
@@ -91,6 +91,8 @@ pub struct Plan<'a> {
     pub strategy: Strategy,
     /// Host threads.
     pub workers: usize,
+    /// Which allocations fail, if not those that the scenario says.
+    pub low_resources: Option<LowResources>,
 }
 
 impl<'a> Plan<'a> {
@@ -106,11 +108,18 @@ impl<'a> Plan<'a> {
             verifier: Verifier::default(),
             strategy: Strategy::Random,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            low_resources: None,
         }
     }
 
     fn run(&self, schedule: Schedule, record: bool) -> Run<'a> {
-        Run { driver: self.driver, schedule, verifier: self.verifier.clone(), record, parallel: false }
+        Run {
+            schedule,
+            verifier: self.verifier.clone(),
+            record,
+            low_resources: self.low_resources,
+            ..Run::random(self.driver, 0)
+        }
     }
 }
 
@@ -174,6 +183,22 @@ pub fn explore(plan: &Plan<'_>) -> Summary {
     let mut summary = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     summary.seconds = began.elapsed().as_secs_f64();
     summary
+}
+
+/// Fails each allocation of a run alone, one run for each: how many there are, and the first run that goes wrong.
+pub fn starve(plan: &Plan<'_>) -> (u64, Option<(u64, String)>) {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let plan = Plan { low_resources: Some(LowResources::Nth(number)), ..plan.clone() };
+        let result = (plan.scenario)(&plan.run(Schedule::random(plan.seed), false));
+        if let Some((_, text)) = verdict(&result) {
+            return (number, Some((number, text)));
+        }
+        if result.is_ok_and(|outcomes| outcomes.allocations < number) {
+            return (number - 1, None);
+        }
+    }
 }
 
 /// A schedule that fails, made as small as can be: fewest changes to the schedule in which each thread goes on

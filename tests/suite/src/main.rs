@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use sluice_machine::{Schedule, Strategy, Verifier, recording};
-use sluice_suite::explore::{Plan, Summary, explore, minimise, search};
+use sluice_machine::{LowResources, Schedule, Strategy, Verifier, recording};
+use sluice_suite::explore::{Plan, Summary, explore, minimise, search, starve};
 use sluice_suite::scenario::{Run, Scenario, Stop, scenarios};
 
 /// Runs scenarios under many schedules.
@@ -53,6 +53,9 @@ struct Arguments {
     /// Processes that run schedules at a time; all processors of the host by default.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Which allocations fail: "every" for each of a run alone, one run for each; a number for that one; "1/500" for some.
+    #[arg(long, value_name = "WHICH")]
+    fail_allocations: Option<Failing>,
     /// Does not make the first failing schedule small.
     #[arg(long)]
     no_minimise: bool,
@@ -72,6 +75,25 @@ impl std::str::FromStr for Options {
     type Err = anyhow::Error;
     fn from_str(text: &str) -> Result<Self> {
         Ok(Self(text.parse()?, text.to_owned()))
+    }
+}
+
+/// Which allocations fail.
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    Every,
+    Some(LowResources),
+}
+
+impl std::str::FromStr for Failing {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let which = || format!("\"{text}\" is none of: every, a number, 1/N");
+        Ok(match text.strip_prefix("1/") {
+            _ if text == "every" => Self::Every,
+            Some(many) => Self::Some(LowResources::OneIn(many.parse().with_context(which)?)),
+            None => Self::Some(LowResources::Nth(text.parse().with_context(which)?)),
+        })
     }
 }
 
@@ -117,13 +139,32 @@ fn main() -> Result<ExitCode> {
         let mut plan = Plan::new(&arguments.driver, name, scenario, arguments.schedules);
         plan.seed = arguments.seed;
         plan.verifier = arguments.without.0.clone();
+        match arguments.fail_allocations {
+            Some(Failing::Every) => {
+                let (count, wrong) = starve(&plan);
+                println!("{name}: {count} allocations, each of which failed alone");
+                let Some((number, text)) = wrong else { continue };
+                println!("allocation {number} ends in\n{text}");
+                return Ok(ExitCode::FAILURE);
+            }
+            Some(Failing::Some(which)) => {
+                plan.low_resources = Some(which);
+                // Parts of the run do not know of it.
+                plan.workers = 1;
+            }
+            None => {}
+        }
         if arguments.scheduler == Scheduler::Exhaustive {
             return exhaust(&arguments, &plan);
         }
         if arguments.scheduler == Scheduler::Pct {
             plan.strategy = Strategy::Pct { depth: arguments.depth, steps: steps(&plan)? };
         }
-        let summary = if arguments.part {
+        let summary = if plan.low_resources.is_some() {
+            let mut summary = explore(&plan);
+            summary.settle();
+            summary
+        } else if arguments.part {
             plan.workers = 1;
             println!("{}", serde_json::to_string(&explore(&plan))?);
             return Ok(ExitCode::SUCCESS);

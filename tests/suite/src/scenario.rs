@@ -30,13 +30,15 @@ pub struct Run<'a> {
     pub record: bool,
     /// Whether processors are host threads.
     pub parallel: bool,
+    /// Which allocations fail, if not those that the scenario says.
+    pub low_resources: Option<LowResources>,
 }
 
 impl<'a> Run<'a> {
     /// A run by chance, with everything checked.
     pub fn random(driver: &'a Path, seed: u64) -> Self {
         let (schedule, verifier) = (Schedule::random(seed), Verifier::default());
-        Self { driver, schedule, verifier, record: false, parallel: false }
+        Self { driver, schedule, verifier, record: false, parallel: false, low_resources: None }
     }
 }
 
@@ -49,6 +51,8 @@ pub struct Outcomes {
     pub schedule: u64,
     /// Decisions of the schedule, if the run was recorded.
     pub decisions: Vec<Decision>,
+    /// Allocations of the driver, of everything that may run out.
+    pub allocations: u64,
     /// What is wrong, if anything, that is no bugcheck: frames not accounted for, threads that hang.
     pub faults: Vec<String>,
 }
@@ -263,21 +267,23 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
         fails_every: plan.settings.fails_every.or_else(|| random.bool().then_some(7)),
         ..plan.settings.clone()
     };
+    let low_resources = run.low_resources.unwrap_or(plan.low_resources);
     let configuration = Configuration {
         processors: if run.parallel { 4 } else { random.usize(1..=3) },
         schedule: run.schedule.clone(),
         verifier: run.verifier.clone(),
         record: run.record,
         parallel: run.parallel,
-        low_resources: plan.low_resources,
+        low_resources,
         ndis_version: 6 << 16 | plan.ndis_minor,
         adapters: vec![settings],
+        ..Configuration::default()
     };
     let machine = Machine::start(configuration).map_err(|error| Stop::Load(error.to_string()))?;
     machine.delay_work(plan.work_delay);
     let stopped =
         |bugcheck: Bugcheck, machine: &Machine| Stop::Bugcheck(Box::new(bugcheck), machine.decisions());
-    let strict = plan.low_resources == LowResources::Off;
+    let strict = low_resources == LowResources::Off;
     match machine.load_driver(run.driver) {
         Ok(()) => {}
         Err(LoadError::Stopped(bugcheck)) => return Err(stopped(bugcheck, &machine)),
@@ -337,7 +343,13 @@ fn finish(machine: &Machine, ledger: &Ledger, mut faults: Vec<String>) -> Outcom
     if totals.submitted != totals.sent + totals.paused + totals.failed {
         faults.push(format!("the sums do not match: {totals:?}"));
     }
-    Outcomes { totals, schedule: machine.schedule_hash(), decisions: machine.decisions(), faults }
+    Outcomes {
+        totals,
+        schedule: machine.schedule_hash(),
+        decisions: machine.decisions(),
+        allocations: machine.allocations(),
+        faults,
+    }
 }
 
 /// What is on the wire is what clients were told is sent.

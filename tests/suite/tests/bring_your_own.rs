@@ -92,6 +92,14 @@ fn two_filters_of_one_stack_pass() {
     }
 }
 
+/// A second copy of one image, as another service.
+#[test]
+fn two_copies_of_one_driver_pass() {
+    for seed in 1..=50 {
+        live("c-pass", seed, Some("c-pass")).unwrap_or_else(|bugcheck| panic!("seed {seed}: {bugcheck}"));
+    }
+}
+
 #[test]
 fn faults_of_drivers_in_c_are_found() {
     let expected = [

@@ -46,6 +46,7 @@ fn toy(run: &Run<'_>) -> Result<Outcomes, Stop> {
         totals: sluice_client::send::Totals::default(),
         schedule: machine.schedule_hash(),
         decisions: machine.decisions(),
+        allocations: machine.allocations(),
         faults: Vec::new(),
     })
 }

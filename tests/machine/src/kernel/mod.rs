@@ -244,11 +244,26 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     if machine.log.records() {
         machine.log.note(machine, 0, What::Returned { function: function.name, value });
     }
+    if let Some(filter) = &machine.configuration.trace {
+        print_call(machine, &call, value, filter);
+    }
     machine.scheduler.leave_call(before);
     if let Some(giant) = &machine.scheduler.giant {
         giant.release();
     }
     value
+}
+
+/// Prints a call that returns, as `strace` does.
+fn print_call(machine: &Machine, call: &Call<'_>, value: u64, filter: &str) {
+    let shown = |value: u64| crate::report::value(machine, value);
+    let arguments: Vec<String> = (0..call.function.arguments).map(|index| shown(call.arg(index))).collect();
+    let line = format!("{}({}) = {}", call.function.name, arguments.join(", "), shown(value));
+    if line.contains(filter) {
+        let (time, scheduler) = (machine.scheduler.now() as f64 / 10.0, &machine.scheduler);
+        let (processor, irql, thread) = (scheduler.processor(), scheduler.irql(), scheduler.thread_name());
+        eprintln!("{time:>12.1} cpu{processor} irql{irql} [{thread}] {line}");
+    }
 }
 
 fn check_irql(machine: &Machine, call: &Call<'_>) {

@@ -79,7 +79,7 @@ impl Pool {
         match machine.configuration.low_resources {
             LowResources::Off => false,
             LowResources::Nth(nth) => nth == number,
-            LowResources::Percent(percent) => machine.scheduler.choose(100) < u64::from(percent),
+            LowResources::OneIn(many) => machine.scheduler.choose(u64::from(many)) == 0,
         }
     }
 

@@ -125,6 +125,8 @@ pub(crate) struct Scheduler {
     scratch: RefCell<Vec<Candidate>>,
     windowed: Cell<bool>,
     yields: Cell<bool>,
+    /// Interrupts and DPCs that are queued.
+    queued: Cell<u32>,
     now: Cell<u64>,
     events: RefCell<Events>,
     next_due: Cell<u64>,
@@ -153,6 +155,7 @@ impl Scheduler {
             scratch: RefCell::default(),
             windowed: Cell::new(true),
             yields: Cell::new(false),
+            queued: Cell::new(0),
             now: Cell::new(0),
             events: RefCell::default(),
             next_due: Cell::new(u64::MAX),
@@ -224,6 +227,7 @@ impl Scheduler {
         let count = processors.len();
         if let Some(place) = processors.get_mut(processor.unwrap_or_else(|| self.processor()) % count) {
             place.queue.push_back((number, dpc));
+            self.queued.set(self.queued.get() + 1);
         }
     }
 
@@ -232,6 +236,7 @@ impl Scheduler {
         let number = self.next_id();
         if let Some(place) = self.processors.borrow_mut().get_mut(processor) {
             place.interrupts.push_back((number, Box::new(work)));
+            self.queued.set(self.queued.get() + 1);
         }
     }
 
@@ -241,6 +246,7 @@ impl Scheduler {
             let found = processor.queue.iter().position(|(_, dpc)| dpc.object == object);
             if let (Some(index), true) = (found, remove) {
                 processor.queue.remove(index);
+                self.queued.set(self.queued.get() - 1);
             }
             found.is_some()
         })
@@ -387,7 +393,8 @@ impl Scheduler {
             (policy.stays(), policy.looks_at_all())
         };
         let (processor, thread) = self.last.get();
-        let interrupted = self.processors.borrow().get(processor).is_some_and(Processor::is_interrupted);
+        let interrupted = self.queued.get() != 0
+            && self.processors.borrow().get(processor).is_some_and(Processor::is_interrupted);
         if !interrupted && (stays && !looks || !self.windowed.get()) && !self.yields.get() {
             self.mix(processor, thread);
             return;
@@ -779,6 +786,7 @@ impl Scheduler {
                 let next =
                     self.processors.borrow_mut().get_mut(processor).and_then(|at| at.queue.pop_front());
                 next.map(|(number, dpc)| {
+                    self.queued.set(self.queued.get() - 1);
                     let name = format!("DPC on processor {processor}");
                     let thread = self.thread(&name, DISPATCH, Kind::Dpc, dpc.work);
                     if let Some(place) = self.processors.borrow_mut().get_mut(processor) {
@@ -792,6 +800,7 @@ impl Scheduler {
                 let next =
                     self.processors.borrow_mut().get_mut(processor).and_then(|at| at.interrupts.pop_front());
                 next.map(|(_, work)| {
+                    self.queued.set(self.queued.get() - 1);
                     let name = format!("interrupt on processor {processor}");
                     let thread = self.thread(&name, DEVICE, Kind::Interrupt, work);
                     if let Some(place) = self.processors.borrow_mut().get_mut(processor) {

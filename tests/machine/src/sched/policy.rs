@@ -131,7 +131,7 @@ pub(super) struct Policy {
 impl Policy {
     pub(super) fn new(schedule: &Schedule, record: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(schedule.seed ^ 0x5C4E_D01E);
-        let sticky = *random.choice(&[16, 128, 192, 224, 240, 248, 252, 254]).unwrap_or(&224);
+        let sticky = *random.choice(&[64, 160, 208, 232, 244, 250, 253, 254]).unwrap_or(&224);
         let mut changes = Vec::new();
         let mut told = BTreeMap::new();
         match &schedule.strategy {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+use crate::kernel::ke::BOOT;
 use crate::machine::current;
 use crate::memory::bytes;
 use crate::sched::DISPATCH;
@@ -19,7 +20,6 @@ const BUILD_NUMBER: u64 = 0x260;
 const MAJOR_VERSION: u64 = 0x26C;
 const MINOR_VERSION: u64 = 0x270;
 const TICK_COUNT: u64 = 0x320;
-const BOOT: u64 = 134_116_128_000_000_000;
 
 type Registers = [i64; 23];
 

@@ -1,7 +1,7 @@
 //! The simulated computer: what it consists of, and its life.
 #![expect(unsafe_code, reason = "code on coroutine stacks reaches its machine through the host thread")]
 use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
@@ -371,11 +371,6 @@ impl Machine {
         self.ndis.delay_work(microseconds);
     }
 
-    /// Steps of all processors so far.
-    pub fn steps(&self) -> u64 {
-        self.scheduler.steps.get()
-    }
-
     /// Decisions of the schedule so far, if the run is recorded.
     pub fn decisions(&self) -> Vec<Decision> {
         self.scheduler.decisions()
@@ -545,11 +540,6 @@ impl Machine {
                 ),
             );
         }
-    }
-
-    /// Files of the images that were loaded, for symbols.
-    pub fn driver_files(&self) -> Vec<PathBuf> {
-        self.drivers.borrow().iter().map(|driver| driver.image.path.clone()).collect()
     }
 }
 

@@ -175,7 +175,7 @@ const QUEUE_IRQL: u64 = 0x10;
 /// 100 ns units of a clock tick.
 const TICK: u64 = 156_250;
 /// When the machine is switched on, in 100 ns since 1601: 2026-01-01.
-const BOOT: u64 = 134_116_128_000_000_000;
+pub(crate) const BOOT: u64 = 134_116_128_000_000_000;
 
 fn precise(machine: &Machine, call: &Call<'_>, since: u64) -> u64 {
     let now = machine.scheduler.now() + since;

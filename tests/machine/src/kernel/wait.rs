@@ -82,8 +82,6 @@ const SEMAPHORE_OBJECT: u8 = 5;
 const SIGNAL_STATE: u64 = 0x04;
 /// `STATUS_TIMEOUT`.
 const TIMEOUT: i32 = 0x102;
-/// When the machine is switched on, in 100 ns since 1601, as [`super::ke`] tells it.
-const BOOT: i64 = 134_116_128_000_000_000;
 
 /// What an object is, and its state.
 #[derive(Clone, Copy, Debug)]
@@ -341,7 +339,7 @@ pub(crate) fn deadline(machine: &Machine, timeout: i64) -> u64 {
     if timeout < 0 {
         machine.scheduler.now() + timeout.unsigned_abs()
     } else {
-        timeout.saturating_sub(BOOT).max(0) as u64
+        timeout.saturating_sub(super::ke::BOOT as i64).max(0) as u64
     }
 }
 

@@ -542,9 +542,9 @@ impl Scheduler {
                     machine.stop(&rule::DEADLOCK_RELEASE_API, [lock, 0, 0], text);
                 }
             }
-            Some(_) => machine.stop(
+            Some((owner, _)) => machine.stop(
                 &rule::DEADLOCK_OTHER_THREAD,
-                [lock, u64::from(this.id), 0],
+                [lock, u64::from(owner), u64::from(this.id)],
                 "A spin lock is released by a thread that does not hold it",
             ),
             None => machine.stop(

@@ -39,6 +39,8 @@ codes! {
     BAD_POOL_CALLER = 0xC2, SUBCODE;
     DRIVER_VERIFIER_DETECTED_VIOLATION = 0xC4, SUBCODE;
     TIMER_OR_DPC_INVALID = 0xC7, ["0 timer, 1 DPC, 2 DPC routine, 4 APCs", "object", "start of the range", "its end"];
+    DRIVER_CAUGHT_MODIFYING_FREED_POOL = 0xC6,
+        ["address referenced", "operation: 0 read, 1 write", "mode", "reserved"];
     IRQL_UNEXPECTED_VALUE = 0xC8, ["current << 16 | expected << 8", "0", "0", "0"];
     DRIVER_VERIFIER_IOMANAGER_VIOLATION = 0xC9, SUBCODE;
     PNP_DETECTED_FATAL_ERROR = 0xCA, ["2: no physical device object", "the object", "0", "0"];

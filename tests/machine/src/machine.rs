@@ -366,7 +366,7 @@ impl Machine {
         self.scheduler.now() / 10
     }
 
-    /// Work items wait up to this many microseconds for their turn.
+    /// Work items wait up to this many microseconds for their turn, and timers are as late.
     pub fn delay_work(&self, microseconds: u64) {
         self.ndis.delay_work(microseconds);
     }

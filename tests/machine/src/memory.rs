@@ -142,6 +142,8 @@ pub(crate) struct Memory {
     /// Pageable parts of images and whether paged memory can be touched now.
     pageable: RefCell<Vec<(u64, u64, i32)>>,
     paged_live: Cell<usize>,
+    /// What was written in a freed block that is used again.
+    modified: Cell<Option<u64>>,
     paged_open: Cell<bool>,
 }
 
@@ -166,6 +168,7 @@ impl Memory {
             small: RefCell::default(),
             pageable: RefCell::default(),
             paged_live: Cell::new(0),
+            modified: Cell::new(None),
             paged_open: Cell::new(true),
         }
     }
@@ -249,6 +252,11 @@ impl Memory {
             start
         });
         let address = if pages { start + PAGE } else { start + FENCE };
+        if reused.is_some() && !pages {
+            let freed = self.blocks.borrow().get(&start).map_or(0, |block| block.length);
+            let wrong = (address..address + freed).find(|at| get::<u8>(*at) != FREED);
+            self.modified.set(self.modified.get().or(wrong));
+        }
         fill(address - FENCE, FENCE, PATTERN);
         if usage != Use::CommonBuffer && usage != SMALL {
             fill(address, length, 0);
@@ -256,6 +264,11 @@ impl Memory {
         let fence = (address + length).next_multiple_of(16) + FENCE;
         fill(address + length, fence - address - length, PATTERN);
         Block { address, length, usage, freed: false, start, end: start + bytes }
+    }
+
+    /// An address in freed memory that was written, once.
+    pub(crate) fn take_modified(&self) -> Option<u64> {
+        self.modified.take()
     }
 
     /// Frees a block; what was written around it, if anything, is returned as the first wrong address.

@@ -132,6 +132,8 @@ rules! {
         "no function of the system is led beyond a block", "pool-overrun-by-system";
     BEYOND_BY_DRIVER: "SpecialPoolBeyondDriver", DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION, None, SpecialPool,
         "nothing beyond a block is touched", "pool-overrun";
+    FREED_MODIFIED: "FreedPoolModified", DRIVER_CAUGHT_MODIFYING_FREED_POOL, None, Kernel,
+        "freed pool is not written, where special pool is off", "pool-modified-after-free";
     LOOKASIDE_TWICE: "LookasideInitialisedTwice", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xCA), Misc,
         "a lookaside list is initialised once", "lookaside-twice";
     LOOKASIDE_NONE: "LookasideNotInitialised", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xCB), Misc,
@@ -282,6 +284,10 @@ rules! {
         "pages are locked before they are mapped", "mdl-mapped-unlocked";
     MDL_UNMAP_NOT_MAPPED: "MdlUnmappedTwice", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xB6), Always,
         "what is unmapped was mapped", "mdl-unmapped-not-mapped";
+    MDL_UNLOCK_PARTIAL: "MdlPartialUnlocked", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xB4), Always,
+        "a partial MDL is not unlocked: its source is", "mdl-partial-unlocked";
+    MDL_UNMAP_PARTIAL: "MdlPartialUnmapped", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xB5), Always,
+        "a partial MDL that has no mapping of its own is not unmapped", "mdl-partial-unmapped";
     MDL_FREED_MAPPED: "MdlFreedMapped", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xB8), Always,
         "an MDL is unmapped before it is freed", "mdl-freed-mapped";
     MDL_PAGES_LEFT: "MdlPagesLeftLocked", DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS, None, PoolTracking,

@@ -193,7 +193,7 @@ pub struct Plan {
     pub low_resources: LowResources,
     /// Minor version of NDIS 6.
     pub ndis_minor: u32,
-    /// How long work items wait for their turn, at most, in microseconds.
+    /// How long work items wait for their turn, and how late timers are, at most, in microseconds.
     pub work_delay: u64,
     /// Whether the driver is unloaded while clients are still there.
     pub unloads_early: bool,

@@ -37,6 +37,7 @@ const HIDDEN: &[(&str, &str)] = &[
     ("lock-never-released", "deadlock"),
     ("callback-after-unload", "pool-tracking"),
     ("dpc-apcs", "force-irql"),
+    ("pool-modified-after-free", "special-pool"),
 ];
 
 const _: () = {

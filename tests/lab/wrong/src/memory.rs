@@ -63,6 +63,16 @@ fn mdl(address: usize, bytes: usize) -> usize {
     IoAllocateMdl(address, bytes, 0, 0, 0)
 }
 
+/// A partial MDL over pages that are locked.
+fn partial() -> usize {
+    let memory = paged(64);
+    let (source, target) = (mdl(memory, 64), mdl(memory, 64));
+    MmProbeAndLockPages(source, 0, 0);
+    MmMapLockedPagesSpecifyCache(source, 0, 1, 0, 0, 16);
+    IoBuildPartialMdl(source, target, memory + 32, 32);
+    target
+}
+
 #[unsafe(link_section = "PAGE")]
 #[inline(never)]
 extern "system" fn pageable() -> usize {
@@ -225,6 +235,20 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     }),
     ("mdl-mapped-unlocked", || {
         MmMapLockedPagesSpecifyCache(mdl(paged(64), 64), 0, 1, 0, 0, 16);
+    }),
+    ("mdl-partial-unlocked", || {
+        MmUnlockPages(partial());
+    }),
+    ("mdl-partial-unmapped", || {
+        MmUnmapLockedPages(0, partial());
+    }),
+    ("pool-modified-after-free", || {
+        let memory = pool(48);
+        free(memory);
+        write(memory, 1);
+        for _ in 0..200 {
+            free(pool(48));
+        }
     }),
     ("mdl-freed-mapped", || {
         let mdl = mdl(paged(64), 64);

@@ -97,11 +97,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// `MDL_MAPPED_TO_SYSTEM_VA`, `MDL_PAGES_LOCKED`, `MDL_SOURCE_IS_NONPAGED_POOL`, `MDL_PARTIAL`.
+/// `MDL_MAPPED_TO_SYSTEM_VA`, `MDL_PAGES_LOCKED`, `MDL_SOURCE_IS_NONPAGED_POOL`, `MDL_PARTIAL`,
+/// `MDL_PARTIAL_HAS_BEEN_MAPPED`.
 const MAPPED: i16 = 1;
 const LOCKED: i16 = 2;
 const NONPAGED: i16 = 4;
 const PARTIAL: i16 = 16;
+const OWN_MAPPING: i16 = 32;
 
 #[derive(Debug)]
 struct State {
@@ -192,7 +194,10 @@ fn unlock(machine: &Machine, call: &Call<'_>) -> u64 {
     machine.checked();
     let mdl = call.arg(0);
     let arguments = [mdl, flags(mdl) as u64, 0];
-    if flags(mdl) & NONPAGED != 0 {
+    if flags(mdl) & PARTIAL != 0 {
+        let arguments = [mdl, flags(mdl) as u64, PARTIAL as u64];
+        machine.stop(&rule::MDL_UNLOCK_PARTIAL, arguments, "A partial MDL is unlocked");
+    } else if flags(mdl) & NONPAGED != 0 {
         machine.stop(&rule::MDL_UNLOCK_NONPAGED, arguments, "An MDL of nonpaged pool is unlocked");
     } else if flags(mdl) & LOCKED == 0 {
         machine.stop(&rule::MDL_UNLOCK_NEVER, arguments, "An MDL is unlocked that was never locked");
@@ -227,7 +232,8 @@ fn map(machine: &Machine, call: &Call<'_>) -> u64 {
         address
     };
     set!(mdl, MDL, MappedSystemVa, mapped);
-    set!(mdl, MDL, MdlFlags, now | MAPPED);
+    let own = if now & PARTIAL == 0 { 0 } else { OWN_MAPPING };
+    set!(mdl, MDL, MdlFlags, now | MAPPED | own);
     mapped
 }
 
@@ -240,6 +246,15 @@ pub(crate) fn unmap_if_mapped(machine: &Machine, mdl: u64) {
 
 fn unmap(machine: &Machine, mdl: u64) {
     machine.checked();
+    if flags(mdl) & PARTIAL != 0 && flags(mdl) & OWN_MAPPING == 0 {
+        let arguments = [mdl, flags(mdl) as u64, PARTIAL as u64];
+        machine.stop(
+            &rule::MDL_UNMAP_PARTIAL,
+            arguments,
+            "A partial MDL is unmapped that has no mapping of its own",
+        );
+        return;
+    }
     if flags(mdl) & MAPPED == 0 {
         let arguments = [mdl, flags(mdl) as u64, MAPPED as u64];
         machine.stop(&rule::MDL_UNMAP_NOT_MAPPED, arguments, "An MDL is unmapped that is not mapped");

@@ -67,6 +67,10 @@ impl Pool {
         }
         let usage = if paged { Use::PagedPool { tag } } else { Use::Pool { tag } };
         let address = machine.memory.allocate(length, usage);
+        if let Some(wrong) = machine.memory.take_modified() {
+            let text = "Something was written into pool that was freed";
+            machine.stop_about(&rule::FREED_MODIFIED, [wrong, 1, 0, 0], text, wrong);
+        }
         self.blocks.borrow_mut().insert(address, Allocation { length, tag, caller, paged });
         machine.log.begin(machine, address, "pool", "allocated");
         address

@@ -74,7 +74,8 @@ fn set(machine: &Machine, timer: u64, due: i64, period: u32, dpc: u64) -> bool {
 }
 
 fn start(machine: &Machine, timer: u64, delay: u64, period: u32, dpc: u64) {
-    let event = machine.scheduler.after(delay, move || elapse(timer, period, dpc));
+    let late = machine.ndis.work_delay();
+    let event = machine.scheduler.after(delay + late, move || elapse(timer, period, dpc));
     machine.kernel.timers.active.borrow_mut().insert(timer, Active { event, dpc });
 }
 

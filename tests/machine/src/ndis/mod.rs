@@ -71,7 +71,7 @@ impl Ndis {
             .any(|adapter| adapter.physical_device() == object && adapter.is_present())
     }
 
-    /// How long a work item waits for its turn.
+    /// How long a work item waits for its turn, and how late a timer is.
     pub(crate) fn work_delay(&self) -> u64 {
         match self.longest_work_delay.get() {
             0 => 0,
@@ -79,7 +79,7 @@ impl Ndis {
         }
     }
 
-    /// Work items wait up to this many microseconds for their turn.
+    /// Work items wait up to this many microseconds for their turn, and timers are as late.
     pub(crate) fn delay_work(&self, microseconds: u64) {
         self.longest_work_delay.set(microseconds * 10);
     }

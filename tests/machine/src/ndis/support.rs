@@ -110,7 +110,7 @@ fn set_timer(machine: &Machine, call: &Call<'_>) -> u64 {
 }
 
 fn arm(machine: &Machine, timer: u64, delay: u64, context: u64) {
-    let event = machine.scheduler.after(delay, move || elapse(timer, context));
+    let event = machine.scheduler.after(delay + machine.ndis.work_delay(), move || elapse(timer, context));
     if let Some(state) = machine.ndis.support.timers.borrow_mut().get_mut(&timer) {
         state.event = Some(event);
     }

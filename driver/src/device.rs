@@ -1,134 +1,87 @@
-//! The control device: create, cleanup, close, and device control.
-#![expect(unsafe_code, reason = "dispatch routines receive pointers")]
-use core::ptr::NonNull;
-
+//! The control device: what a client may ask, and what it is answered.
 use sluice_abi::{
     ABI_MAJOR, ABI_MINOR, IOCTL_BIND, IOCTL_LIST, IOCTL_SEND, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader,
     MAX_FRAMES, ModuleRecord, VersionReply,
 };
 use sluice_core::lifecycle::State;
 use sluice_core::request::parse_bind;
-use sluice_kernel::irp::{Control, Disposition, Irp};
+use sluice_kernel::device::ControlDevice;
+use sluice_kernel::irp::{Control, Disposition, File, Irp};
 use sluice_kernel::irql::Passive;
-use wdk_sys::{DEVICE_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH};
+use sluice_kernel::pool::Tag;
+use sluice_kernel::shared::{OnceShared, Shared};
+use sluice_ndis::driver::{self, Driver};
+use wdk_sys::NTSTATUS;
 use zerocopy::IntoBytes;
 
-use crate::handle::ClientHandle;
-use crate::modules::MODULES;
-use crate::{entry, status};
+use crate::module::{MODULES, Module};
+use crate::{Sluice, TAG, status};
 
-const IRP_MJ_CREATE: usize = 0x00;
-const IRP_MJ_CLOSE: usize = 0x02;
-const IRP_MJ_DEVICE_CONTROL: usize = 0x0E;
-const IRP_MJ_CLEANUP: usize = 0x12;
+/// The device.
+pub(crate) struct Device;
 
-/// The dispatch table of the device: what is not here, the I/O manager refuses.
-pub(crate) fn dispatch_table() -> [PDRIVER_DISPATCH; 28] {
-    let mut table: [PDRIVER_DISPATCH; 28] = [None; 28];
-    table[IRP_MJ_CREATE] = Some(create);
-    table[IRP_MJ_CLOSE] = Some(close);
-    table[IRP_MJ_DEVICE_CONTROL] = Some(control);
-    table[IRP_MJ_CLEANUP] = Some(cleanup);
-    table
-}
+/// What a client's handle stands for: at most one module, bound once.
+#[derive(Default)]
+pub(crate) struct ClientHandle(OnceShared<Module>);
 
-/// Runs a dispatch routine's work.
-///
-/// # Safety
-/// The caller is a dispatch routine of this device and passes on what it received.
-unsafe fn dispatch(irp: *mut IRP, work: impl FnOnce(&mut Passive<'_>, Irp) -> Disposition) -> NTSTATUS {
-    let Some(irp) = NonNull::new(irp) else { return status::INVALID_PARAMETER };
-    // SAFETY: the I/O manager hands the IRP over.
-    let irp = unsafe { Irp::from_raw(irp) };
-    // SAFETY: requests of user-mode clients arrive at PASSIVE_LEVEL, and no driver sits above this device.
-    let mut passive = unsafe { Passive::assume() };
-    work(&mut passive, irp).status()
-}
-
-unsafe extern "C" fn create(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    let work = |_: &mut Passive<'_>, irp: Irp| {
-        // SAFETY: this is IRP_MJ_CREATE.
-        match unsafe { ClientHandle::open(irp.file()) } {
-            Ok(()) => irp.complete(status::SUCCESS, 0),
-            Err(_) => irp.complete(status::INSUFFICIENT_RESOURCES, 0),
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        if let Some(module) = self.0.get() {
+            module.handle_closed();
         }
-    };
-    // SAFETY: this is a dispatch routine.
-    unsafe { dispatch(irp, work) }
+    }
 }
 
-/// The last handle to the file object was closed: what it has waiting or out is cancelled. The I/O manager
-/// sends `IRP_MJ_CLOSE` when all of it has completed.
-unsafe extern "C" fn cleanup(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    let work = |passive: &mut Passive<'_>, irp: Irp| {
-        let file = irp.file();
-        // SAFETY: the file is open until IRP_MJ_CLOSE.
-        if let Some(module) = unsafe { ClientHandle::of(file) }.and_then(ClientHandle::module) {
+impl ControlDevice for Device {
+    type Handle = ClientHandle;
+    const TAG: Tag = TAG;
+
+    fn create(_passive: &mut Passive<'_>) -> Result<ClientHandle, NTSTATUS> {
+        Ok(ClientHandle::default())
+    }
+
+    fn cleanup(passive: &mut Passive<'_>, handle: &ClientHandle, file: File) {
+        if let Some(module) = handle.0.get() {
             module.cancel_all(passive, file);
         }
-        irp.complete(status::SUCCESS, 0)
-    };
-    // SAFETY: this is a dispatch routine.
-    unsafe { dispatch(irp, work) }
-}
+    }
 
-unsafe extern "C" fn close(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    let work = |_: &mut Passive<'_>, irp: Irp| {
-        // SAFETY: this is IRP_MJ_CLOSE.
-        unsafe { ClientHandle::close(irp.file()) };
-        irp.complete(status::SUCCESS, 0)
-    };
-    // SAFETY: this is a dispatch routine.
-    unsafe { dispatch(irp, work) }
-}
-
-unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
-    let work = |passive: &mut Passive<'_>, irp: Irp| {
-        // SAFETY: this is IRP_MJ_DEVICE_CONTROL.
-        let control = unsafe { irp.control() };
-        // SAFETY: the file is open until IRP_MJ_CLOSE, which waits for this request.
-        let Some(handle) = (unsafe { ClientHandle::of(irp.file()) }) else {
-            return irp.complete(status::INVALID_DEVICE_STATE, 0);
-        };
+    fn control(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHandle) -> Disposition {
         match control.code {
-            IOCTL_VERSION => version(irp, control),
-            IOCTL_LIST => list(passive, irp, control),
-            IOCTL_BIND => bind(passive, irp, control, handle),
+            IOCTL_VERSION => version(irp),
+            IOCTL_LIST => list(passive, irp),
+            IOCTL_BIND => bind(passive, irp, handle),
             IOCTL_SEND => send(passive, irp, handle),
             IOCTL_STATISTICS => statistics(passive, irp, control, handle),
             _ => irp.complete(status::INVALID_DEVICE_REQUEST, 0),
         }
-    };
-    // SAFETY: this is a dispatch routine.
-    unsafe { dispatch(irp, work) }
+    }
 }
 
 /// Completes a buffered request with one record.
-fn reply(mut irp: Irp, control: Control, record: &(impl IntoBytes + zerocopy::Immutable)) -> Disposition {
+fn reply(mut irp: Irp, record: &(impl IntoBytes + zerocopy::Immutable)) -> Disposition {
     let bytes = record.as_bytes();
-    // SAFETY: the control codes that come here are buffered.
-    match unsafe { irp.output(control.output_length) }.get_mut(..bytes.len()) {
+    match irp.output().get_mut(..bytes.len()) {
         Some(output) => output.copy_from_slice(bytes),
         None => return irp.complete(status::BUFFER_TOO_SMALL, 0),
     }
     irp.complete(status::SUCCESS, bytes.len())
 }
 
-fn version(irp: Irp, control: Control) -> Disposition {
+fn version(irp: Irp) -> Disposition {
     let record = VersionReply {
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
-        driver_major: u16::from(entry::VERSION.0),
-        driver_minor: u16::from(entry::VERSION.1),
-        ndis_version: entry::ndis_version(),
+        driver_major: u16::from(Sluice::VERSION.0),
+        driver_minor: u16::from(Sluice::VERSION.1),
+        ndis_version: driver::ndis_version(),
         max_frames: MAX_FRAMES as u32,
     };
-    reply(irp, control, &record)
+    reply(irp, &record)
 }
 
-fn list(passive: &mut Passive<'_>, mut irp: Irp, control: Control) -> Disposition {
-    // SAFETY: IOCTL_LIST is buffered.
-    let output = unsafe { irp.output(control.output_length) };
+fn list(passive: &mut Passive<'_>, mut irp: Irp) -> Disposition {
+    let output = irp.output();
     let Some((header_bytes, mut records)) = output.split_at_mut_checked(size_of::<ListHeader>()) else {
         return irp.complete(status::BUFFER_TOO_SMALL, 0);
     };
@@ -147,18 +100,23 @@ fn list(passive: &mut Passive<'_>, mut irp: Irp, control: Control) -> Dispositio
     irp.complete(status::SUCCESS, length)
 }
 
-fn bind(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHandle) -> Disposition {
-    // SAFETY: IOCTL_BIND is buffered.
-    let guid = match parse_bind(unsafe { irp.input(control.input_length) }) {
+/// The module of the adapter with this GUID.
+fn find(passive: &mut Passive<'_>, guid: &[u8; 16]) -> Option<Shared<Module>> {
+    MODULES.find(passive, |module| module.info.guid == *guid)
+}
+
+fn bind(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
+    let guid = match parse_bind(irp.input()) {
         Ok(guid) => guid,
         Err(refusal) => return irp.complete(status::of_refusal(refusal), 0),
     };
-    let Some(module) = MODULES.find(passive, &guid) else {
+    let Some(module) = find(passive, &guid) else {
         return irp.complete(status::NOT_FOUND, 0);
     };
-    if !handle.bind(module.clone()) {
+    if !handle.0.set(module.clone()) {
         return irp.complete(status::INVALID_DEVICE_STATE, 0);
     }
+    // Counted out when the handle is closed, which comes after this request.
     if !module.handle_bound() {
         return irp.complete(status::SUCCESS, 0);
     }
@@ -170,13 +128,13 @@ fn bind(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHa
         if let Some(irp) = irp.take() {
             module.binding.push(irp);
         }
-        module.handle.restart()
+        module.handle().restart(passive)
     });
     match (asked, irp) {
         (None, Some(irp)) => drop(irp.complete(status::DEVICE_REMOVED, 0)),
         (Some(Err(_)), _) => {
             // NDIS could not schedule the restart; the request is still there unless somebody was faster.
-            if let Some(irp) = module.binding.pop(core::ptr::null_mut()) {
+            if let Some(irp) = module.binding.pop() {
                 let _ = irp.complete(status::INSUFFICIENT_RESOURCES, 0);
             }
         }
@@ -186,25 +144,23 @@ fn bind(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHa
 }
 
 fn send(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
-    match handle.module() {
+    match handle.0.get() {
         None => irp.complete(status::INVALID_DEVICE_STATE, 0),
         Some(module) if module.life.state() == State::Detached => irp.complete(status::DEVICE_REMOVED, 0),
-        // SAFETY: the control code is IOCTL_SEND.
-        Some(module) => unsafe { module.send(passive, irp) },
+        Some(module) => module.send(passive, irp),
     }
 }
 
 fn statistics(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &ClientHandle) -> Disposition {
     let found = if control.input_length == 0 {
-        handle.module().map(|module| module.statistics(passive)).ok_or(status::INVALID_DEVICE_STATE)
+        handle.0.get().map(|module| module.statistics(passive)).ok_or(status::INVALID_DEVICE_STATE)
     } else {
-        // SAFETY: IOCTL_STATISTICS is buffered.
-        parse_bind(unsafe { irp.input(control.input_length) }).map_err(status::of_refusal).and_then(|guid| {
-            MODULES.find(passive, &guid).map(|module| module.statistics(passive)).ok_or(status::NOT_FOUND)
+        parse_bind(irp.input()).map_err(status::of_refusal).and_then(|guid| {
+            find(passive, &guid).map(|module| module.statistics(passive)).ok_or(status::NOT_FOUND)
         })
     };
     match found {
-        Ok(statistics) => reply(irp, control, &statistics),
+        Ok(statistics) => reply(irp, &statistics),
         Err(refused) => irp.complete(refused, 0),
     }
 }

@@ -1,182 +1,139 @@
-//! One filter module: its state, its gate, its memory, and the requests that wait for it.
-#![expect(unsafe_code, reason = "slabs are reached without a lock, by those whose lists keep them alive")]
-use core::cell::UnsafeCell;
+//! One filter module: its state, its data path, and the requests that wait for it.
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use ndis_sys::{NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3};
 use sluice_abi::{ModuleRecord, NAME_UNITS, Statistics};
 use sluice_core::counters::Counters;
-use sluice_core::gate::{Close, Gate, Pass, Shard};
+use sluice_core::gate::{Close, Pass};
+use sluice_core::guid;
 use sluice_core::layout::SlotLayout;
 use sluice_core::lifecycle::{Edge, Lifecycle, State};
 use sluice_kernel::dpc::Dpc;
 use sluice_kernel::irp::Irp;
-use sluice_kernel::irql::{Dispatch, Passive};
-use sluice_kernel::lock::SpinLock;
-use sluice_kernel::pool::{OutOfMemory, PoolSlice};
-use sluice_kernel::processor;
+use sluice_kernel::irql::{AtMostDispatch, Dispatch, NoLockHeld, Passive};
+use sluice_kernel::list::SharedList;
+use sluice_kernel::pool::{OutOfMemory, Tag};
 use sluice_kernel::queue::{Queue, Waiting};
 use sluice_kernel::rundown::Rundown;
-use sluice_ndis::filter::{self, Handle};
+use sluice_kernel::shared::Shared;
+use sluice_kernel::timer::{Timed, Timer};
+use sluice_kernel::wait::Timeout;
+use sluice_ndis::Status;
+use sluice_ndis::driver::{Adapter, Filter, Pause, RestartAttributes};
+use sluice_ndis::filter::{Handle, PauseComplete};
+use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
-use sluice_ndis::timer::{Timed, Timer};
-use wdk_sys::{DEVICE_OBJECT, NTSTATUS};
+use sluice_ndis::path::{Host, Path};
+use sluice_ndis::slab::ModuleDrained;
+use wdk_sys::NTSTATUS;
 
-use crate::modules::Link;
-use crate::slab::{ModuleDrained, Slabs};
 use crate::{TAG, status};
 
 /// How long the data handlers stay after the last handle was closed.
-const IDLE_MILLISECONDS: u32 = 5_000;
+const IDLE: Timeout = Timeout::milliseconds(5_000);
+
+/// Every module that is attached, for clients that look for one.
+pub(crate) static MODULES: SharedList<Module> = SharedList::new();
 
 /// What `FilterAttach` was told, copied.
 pub(crate) struct Info {
     pub(crate) guid: [u8; 16],
-    pub(crate) luid: u64,
-    pub(crate) link_speed: u64,
-    pub(crate) if_index: u32,
-    pub(crate) media_connect_state: u32,
-    pub(crate) name: [u16; NAME_UNITS],
-    pub(crate) name_length: u16,
-    pub(crate) mac: [u8; 32],
-    pub(crate) mac_length: u16,
-    /// The adapter's physical device object, or null.
-    pub(crate) physical_device: *mut DEVICE_OBJECT,
-    /// `NetBufferListInfo` slots of the running system.
-    pub(crate) list_info_slots: usize,
+    luid: u64,
+    link_speed: u64,
+    if_index: u32,
+    media_connect_state: u32,
+    name: [u16; NAME_UNITS],
+    name_length: u16,
+    mac: [u8; 32],
+    mac_length: u16,
 }
 
-/// Handles that wait for their module to run.
+/// The queue of requests that wait for slots.
+pub(crate) struct Sending;
+
+/// The queue of handles that wait for their module to run.
 pub(crate) struct Binding;
 
-impl Waiting for Binding {
-    fn cancelled(&self, irp: Irp) {
-        let _ = irp.complete(status::CANCELLED, 0);
-    }
-}
-
-/// What the binding requests' queue calls back.
-static BINDING: Binding = Binding;
-
 /// See the module's description.
-///
-/// # Invariants
-/// - `slabs` changes only with the proof that the gate is drained, and under `slabs_lock`. It is read by
-///   whoever holds a share of the gate, or `slabs_lock`.
 pub(crate) struct Module {
-    pub(crate) handle: Handle,
     pub(crate) info: Info,
-    pub(crate) link: Link,
     pub(crate) life: Lifecycle<AtomicU64>,
-    pub(crate) gate: Gate<AtomicU64, PoolSlice<Shard<AtomicU64>>>,
+    pub(crate) path: Path<Self>,
     pub(crate) counters: Counters<AtomicU64>,
-    pub(crate) oid: Passage,
-    pub(crate) queue: Queue<Self>,
-    pub(crate) binding: Queue<Binding>,
+    oids: Passage,
+    pub(crate) queue: Queue<Self, Sending>,
+    pub(crate) binding: Queue<Self, Binding>,
     /// Requests in `queue`, or on their way into it.
     pub(crate) waiting: AtomicU64,
     pub(crate) starter: Dpc,
     pub(crate) rundown: Rundown,
-    slabs: UnsafeCell<Option<Slabs>>,
-    slabs_lock: SpinLock<()>,
     idle: Timer,
     handles: AtomicU32,
     /// Whether the data handlers are installed: decided in `FilterSetModuleOptions`.
-    pub(crate) installed: AtomicBool,
+    installed: AtomicBool,
     /// Whether frames can be sent: the handlers are there, and so is the memory.
     usable: AtomicBool,
     mtu: AtomicU32,
     backfill: AtomicU32,
-    cancel_ids: AtomicU64,
 }
 
-// SAFETY: see the invariants; every other field is shared as its type allows.
-unsafe impl Sync for Module {}
-// SAFETY: a module is not tied to a thread.
-unsafe impl Send for Module {}
+impl Info {
+    /// What is kept of what NDIS tells, or why the adapter is left alone.
+    fn of(adapter: Adapter<'_>) -> Result<Self, Status> {
+        if adapter.medium() != NdisMedium802_3 {
+            // Frames are Ethernet frames; a medium that takes others is left alone.
+            return Err(NDIS_STATUS_UNSUPPORTED_MEDIA);
+        }
+        let guid = guid::parse(adapter.device_name()).ok_or(NDIS_STATUS_FAILURE)?;
+        let friendly = adapter.friendly_name();
+        let mut name = [0; NAME_UNITS];
+        for (place, unit) in name.iter_mut().zip(friendly) {
+            *place = *unit;
+        }
+        let mut mac = [0; 32];
+        for (place, byte) in mac.iter_mut().zip(adapter.mac()) {
+            *place = *byte;
+        }
+        Ok(Self {
+            guid,
+            luid: adapter.luid(),
+            link_speed: adapter.link_speed(),
+            if_index: adapter.if_index(),
+            media_connect_state: adapter.media_connect_state(),
+            name,
+            name_length: friendly.len().min(NAME_UNITS) as u16,
+            mac,
+            mac_length: adapter.mac().len() as u16,
+        })
+    }
+}
 
 impl Module {
-    /// A module that is being attached; [`Module::start`] makes it ready.
-    pub(crate) fn new(handle: Handle, info: Info) -> Result<Self, OutOfMemory> {
-        let shards = PoolSlice::new(processor::maximum() as usize, TAG, |_| Shard::new())?;
+    /// A module that is being attached; its parts are started when it has its place.
+    fn new(handle: Handle, info: Info, adapter: Adapter<'_>) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            handle,
             info,
-            link: Link::default(),
             life: Lifecycle::new(),
-            gate: Gate::new(shards),
+            path: Path::new(handle, adapter.physical_device(), adapter.list_info_slots(), TAG)?,
             counters: Counters::new(),
-            oid: Passage::new(),
+            oids: Passage::new(handle),
             queue: Queue::new(),
             binding: Queue::new(),
             waiting: AtomicU64::new(0),
             starter: Dpc::new(),
             rundown: Rundown::new(),
-            slabs: UnsafeCell::new(None),
-            slabs_lock: SpinLock::new(()),
             idle: Timer::new(),
             handles: AtomicU32::new(0),
             installed: AtomicBool::new(false),
             usable: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
             backfill: AtomicU32::new(0),
-            cancel_ids: AtomicU64::new(u64::from(filter::partial_cancel_id()) << 56),
         })
     }
 
-    /// Connects what needs the module's address.
-    ///
-    /// # Safety
-    /// The module does not move any more, and [`Module::detach`] comes before it dies.
-    pub(crate) unsafe fn start(&self) -> Result<(), OutOfMemory> {
-        let this: *const Self = self;
-        // SAFETY: the module is not in use yet and stays in place.
-        unsafe { self.queue.start(this) };
-        // SAFETY: the owner is static.
-        unsafe { self.binding.start(&raw const BINDING) };
-        // SAFETY: the module stays in place until `detach` has stopped the DPC.
-        unsafe { self.starter.start(self) };
-        // SAFETY: the module stays in place until `detach` has stopped the timer.
-        unsafe { self.idle.start(self.handle, this, TAG) }
-    }
-
-    /// The slabs, for a caller whose lists or share of the gate keep them.
-    ///
-    /// # Safety
-    /// The caller holds a share of the gate.
-    pub(crate) unsafe fn slabs(&self) -> Option<&Slabs> {
-        // SAFETY: slabs change only while the gate is drained, and it is not.
-        unsafe { (*self.slabs.get()).as_ref() }
-    }
-
-    /// The slabs, for the holder of an admission.
-    pub(crate) fn slabs_for(&self, _pass: &Pass) -> Option<&Slabs> {
-        // SAFETY: the pass is a share of the gate.
-        unsafe { self.slabs() }
-    }
-
-    /// Puts other slabs in place and returns those that were there.
-    fn swap_slabs(
-        &self,
-        passive: &mut Passive<'_>,
-        _proof: &ModuleDrained<'_>,
-        new: Option<Slabs>,
-    ) -> Option<Slabs> {
-        self.slabs_lock.with(passive, |(), _| {
-            // SAFETY: the proof shows that nobody holds a share of the gate; the lock keeps everybody else out.
-            core::mem::replace(unsafe { &mut *self.slabs.get() }, new)
-        })
-    }
-
-    /// Runs `work` with the slabs if there are any, without a share of the gate, at `DISPATCH_LEVEL`.
-    pub(crate) fn with_slabs<R>(
-        &self,
-        passive: &mut Passive<'_>,
-        work: impl FnOnce(&Slabs) -> R,
-    ) -> Option<R> {
-        self.slabs_lock.with(passive, |(), _| {
-            // SAFETY: the lock keeps the slabs in place.
-            unsafe { (*self.slabs.get()).as_ref() }.map(work)
-        })
+    /// NDIS's handle.
+    pub(crate) fn handle(&self) -> Handle {
+        self.path.handle()
     }
 
     /// The longest frame that the adapter takes.
@@ -188,13 +145,8 @@ impl Module {
         SlotLayout::new(self.mtu.load(Ordering::Relaxed), self.backfill.load(Ordering::Relaxed))
     }
 
-    /// A number that no other request of this driver has.
-    pub(crate) fn next_cancel_id(&self) -> u64 {
-        self.cancel_ids.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Whether anybody uses the module: then the data handlers are wanted.
-    pub(crate) fn wanted(&self) -> bool {
+    fn wanted(&self) -> bool {
         self.handles.load(Ordering::SeqCst) != 0
     }
 
@@ -207,125 +159,47 @@ impl Module {
     /// One handle less. After the last one the handlers go, unless somebody comes soon.
     pub(crate) fn handle_closed(&self) {
         if self.handles.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.rundown.enter(|| self.idle.set(IDLE_MILLISECONDS));
+            self.idle.set(IDLE);
         }
     }
 
-    /// `FilterRestart`: makes memory fit what is wanted, and opens the gate.
-    pub(crate) fn restart(
-        &self,
-        passive: &mut Passive<'_>,
-        attributes: Option<(u32, u32)>,
-    ) -> Result<(), State> {
-        self.life.go(Edge::Restart)?;
-        if let Some((mtu, backfill)) = attributes {
-            self.mtu.store(mtu, Ordering::Relaxed);
-            self.backfill.store(backfill, Ordering::Relaxed);
+    /// Makes the memory fit what is wanted, and opens the gate if frames can be sent.
+    fn open(this: &Shared<Self>, passive: &mut Passive<'_>, proof: ModuleDrained<'_>) -> bool {
+        let installed = this.installed.load(Ordering::SeqCst);
+        let fits = this.path.fit(passive, this, &proof, this.layout(), installed);
+        if fits != Ok(true) {
+            return false;
         }
-        let installed = self.installed.load(Ordering::SeqCst);
-        // Whoever asks from here on asked for another restart, and is answered by that one.
-        let waiting = self.binding.len();
-        let mut outcome = status::INSUFFICIENT_RESOURCES;
-        self.usable.store(false, Ordering::SeqCst);
-        if let Some(proof) = self.gate.claim()
-            && let Ok(true) = self.fit_slabs(passive, &proof, installed)
-        {
-            proof.open();
-            self.usable.store(true, Ordering::SeqCst);
-            outcome = status::SUCCESS;
-        }
-        self.life.go(Edge::Restarted)?;
-        if installed {
-            self.answer_binding(outcome, if outcome == status::SUCCESS { u32::MAX } else { waiting });
-        }
-        Ok(())
-    }
-
-    /// Allocates, keeps, replaces or frees the slabs; true if frames can be sent.
-    fn fit_slabs(
-        &self,
-        passive: &mut Passive<'_>,
-        proof: &ModuleDrained<'_>,
-        wanted: bool,
-    ) -> Result<bool, OutOfMemory> {
-        let layout = self.layout();
-        let fits = self.with_slabs(passive, |slabs| slabs.layout == layout);
-        if wanted && fits == Some(true) {
-            return Ok(true);
-        }
-        if let Some(old) = self.swap_slabs(passive, proof, None) {
-            old.free(passive, proof);
-        }
-        if !wanted {
-            return Ok(false);
-        }
-        let new = Slabs::build(passive, self, layout)?;
-        let none = self.swap_slabs(passive, proof, Some(new));
-        debug_assert!(none.is_none(), "the old slabs were freed above");
-        Ok(true)
+        proof.open();
+        this.usable.store(true, Ordering::SeqCst);
+        true
     }
 
     /// Completes up to `most` of the handles that wait for the module, those that came first.
     fn answer_binding(&self, answer: NTSTATUS, most: u32) {
         for _ in 0..most {
-            let Some(irp) = self.binding.pop(core::ptr::null_mut()) else { return };
+            let Some(irp) = self.binding.pop() else { return };
             let _ = irp.complete(answer, 0);
         }
     }
 
-    /// `FilterPause`: closes the gate whether or not anything is out. True if the pause is complete.
-    pub(crate) fn pause(&self) -> Result<bool, State> {
-        self.life.go(Edge::Pause)?;
-        self.counters.pauses.add(1);
-        match self.gate.close() {
-            Close::Pending => {
-                self.counters.pauses_pending.add(1);
-                Ok(false)
-            }
-            // A module without data handlers never opened its gate.
-            Close::Drained | Close::NotOpen => {
-                self.settle_pause();
-                Ok(true)
-            }
+    /// Gives a share of the gate back. What is returned is dropped when nothing of the module is used any more.
+    pub(crate) fn leave(&self, level: &impl NoLockHeld, share: Pass) -> Option<PauseComplete> {
+        if !self.path.leave(share) {
+            return None;
         }
-    }
-
-    /// The last list of a pausing module came back.
-    pub(crate) fn drained(&self) {
-        let handle = self.handle;
         self.settle_pause();
-        // From here on the module may be detached and gone.
-        handle.pause_complete();
+        Some(self.handle().paused(level))
     }
 
     /// Nothing is out and nothing can come in: what waits is refused, and the module is paused.
     fn settle_pause(&self) {
-        while let Some(irp) = self.queue.pop(core::ptr::null_mut()) {
+        while let Some(irp) = self.queue.pop() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             self.refuse_paused(irp, true);
         }
         let gone = self.life.go(Edge::Paused);
         debug_assert!(gone.is_ok(), "a pause completes once");
-    }
-
-    /// `FilterDetach`: nothing is out. Afterwards only clients' references keep the module's memory.
-    pub(crate) fn detach(&self, passive: &mut Passive<'_>) {
-        let gone = self.life.go(Edge::Detach);
-        debug_assert!(gone.is_ok(), "only a paused module is detached");
-        self.teardown(passive);
-    }
-
-    /// Stops everything that could still call into the module, and frees its memory.
-    pub(crate) fn teardown(&self, passive: &mut Passive<'_>) {
-        self.rundown.run_down(passive);
-        self.answer_binding(status::DEVICE_REMOVED, u32::MAX);
-        self.idle.stop(passive);
-        self.starter.stop(passive);
-        if let Some(proof) = self.gate.claim()
-            && let Some(slabs) = self.swap_slabs(passive, &proof, None)
-        {
-            slabs.free(passive, &proof);
-        }
     }
 
     /// What a list shows of the module.
@@ -349,14 +223,13 @@ impl Module {
     /// The module's statistics.
     pub(crate) fn statistics(&self, passive: &mut Passive<'_>) -> Statistics {
         let counters = &self.counters;
-        let slabs = self.with_slabs(passive, |slabs| (slabs.map.slots(), slabs.kind));
-        let (slots, memory) = slabs.unwrap_or((0, 0));
+        let (slots, memory) = self.path.memory(passive);
         Statistics {
             frames_submitted: counters.frames_submitted.get(),
             frames_sent: counters.frames_sent.get(),
             frames_paused: counters.frames_paused.get(),
             frames_failed: counters.frames_failed.get(),
-            frames_in_flight: self.gate.outstanding().sends,
+            frames_in_flight: self.path.outstanding().sends,
             frames_waiting: counters.frames_waiting.get(),
             bytes_sent: counters.bytes_sent.get(),
             requests: counters.requests.get(),
@@ -371,13 +244,135 @@ impl Module {
     }
 }
 
+impl Filter for Module {
+    const TAG: Tag = TAG;
+
+    fn attach(
+        _passive: &mut Passive<'_>,
+        handle: Handle,
+        adapter: Adapter<'_>,
+    ) -> Result<Shared<Self>, Status> {
+        let module = Self::new(handle, Info::of(adapter)?, adapter).map_err(|_| NDIS_STATUS_RESOURCES)?;
+        let module = Shared::new(module, TAG).map_err(|_| NDIS_STATUS_RESOURCES)?;
+        module.queue.start(&module);
+        module.binding.start(&module);
+        module.starter.start(&module);
+        module.idle.start(&module);
+        Ok(module)
+    }
+
+    fn attached(this: &Shared<Self>, passive: &mut Passive<'_>) -> Result<(), Status> {
+        MODULES.add(passive, this.clone(), TAG).map_err(|_| NDIS_STATUS_RESOURCES)?;
+        let _ = this.life.go(Edge::Attached);
+        Ok(())
+    }
+
+    /// Stops everything that could still call into the module, and frees its memory. Afterwards only clients'
+    /// references keep it.
+    fn detach(this: &Shared<Self>, passive: &mut Passive<'_>) {
+        MODULES.remove(passive, this);
+        // An attach that failed has nothing to leave.
+        let _ = this.life.go(Edge::Detach);
+        this.rundown.run_down(passive);
+        this.answer_binding(status::DEVICE_REMOVED, u32::MAX);
+        this.idle.stop(passive);
+        this.starter.stop(passive);
+        this.path.free(passive);
+    }
+
+    fn wants_handlers(this: &Shared<Self>, _passive: &mut Passive<'_>) -> bool {
+        this.wanted()
+    }
+
+    fn handlers_set(this: &Shared<Self>, installed: bool) {
+        this.installed.store(installed, Ordering::SeqCst);
+    }
+
+    fn restart(
+        this: &Shared<Self>,
+        passive: &mut Passive<'_>,
+        attributes: Option<RestartAttributes>,
+    ) -> Result<(), Status> {
+        this.life.go(Edge::Restart).map_err(|_| NDIS_STATUS_FAILURE)?;
+        if let Some(RestartAttributes { mtu, backfill }) = attributes {
+            this.mtu.store(mtu, Ordering::Relaxed);
+            this.backfill.store(backfill, Ordering::Relaxed);
+        }
+        // Whoever asks from here on asked for another restart, and is answered by that one.
+        let waiting = this.binding.len();
+        this.usable.store(false, Ordering::SeqCst);
+        let opened = this.path.claim().is_some_and(|proof| Self::open(this, passive, proof));
+        this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
+        if this.installed.load(Ordering::SeqCst) {
+            let (answer, most) =
+                if opened { (status::SUCCESS, u32::MAX) } else { (status::INSUFFICIENT_RESOURCES, waiting) };
+            this.answer_binding(answer, most);
+        }
+        Ok(())
+    }
+
+    /// Closes the gate whether or not anything is out.
+    fn pause(this: &Shared<Self>, _passive: &mut Passive<'_>) -> Pause {
+        if this.life.go(Edge::Pause).is_err() {
+            // A pause out of turn finds a module from which nothing is out.
+            return Pause::Complete;
+        }
+        this.counters.pauses.add(1);
+        match this.path.close() {
+            Close::Pending => {
+                this.counters.pauses_pending.add(1);
+                Pause::Pending
+            }
+            // A module without data handlers never opened its gate.
+            Close::Drained | Close::NotOpen => {
+                this.settle_pause();
+                Pause::Complete
+            }
+        }
+    }
+
+    fn send(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, lists: Chain, port: u32, flags: u32) {
+        this.pass_on(level, lists, port, flags);
+    }
+
+    fn send_complete(
+        this: &Shared<Self>,
+        level: &mut AtMostDispatch<'_>,
+        lists: Chain,
+        flags: u32,
+    ) -> Option<PauseComplete> {
+        this.sends_completed(level, lists, flags)
+    }
+
+    fn oids(&self) -> &Passage {
+        &self.oids
+    }
+}
+
+impl Host for Module {
+    fn path(&self) -> &Path<Self> {
+        &self.path
+    }
+
+    fn left(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, share: Pass) -> Option<PauseComplete> {
+        this.kick();
+        this.leave(level, share)
+    }
+}
+
+impl Waiting<Binding> for Module {
+    fn cancelled(_this: &Shared<Self>, irp: Irp) {
+        let _ = irp.complete(status::CANCELLED, 0);
+    }
+}
+
 impl Timed for Module {
-    fn elapsed(&self, _dispatch: &Dispatch<'_>) {
-        if !self.wanted() {
+    fn elapsed(this: &Shared<Self>, dispatch: &mut Dispatch<'_>) {
+        if !this.wanted() {
             // The stack restarts, and FilterSetModuleOptions finds that nobody wants the handlers.
-            self.rundown.enter(|| {
+            this.rundown.enter(|| {
                 // Out of memory: the handlers stay until the next restart, which does no harm.
-                let _ = self.handle.restart();
+                let _ = this.handle().restart(dispatch);
             });
         }
     }

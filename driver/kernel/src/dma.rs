@@ -15,7 +15,7 @@ const DESCRIPTION_VERSION: u32 = 2;
 /// `PCIBus`.
 const PCI_BUS: i32 = 5;
 
-/// A DMA adapter, put back when dropped.
+/// A DMA adapter. [`DmaAdapter::put`] gives it up, and dropping it does the same; both are for `PASSIVE_LEVEL`.
 #[derive(Debug)]
 pub struct DmaAdapter(NonNull<DMA_ADAPTER>);
 
@@ -64,6 +64,11 @@ impl DmaAdapter {
         NonNull::new(memory.cast()).map(|memory| CommonBuffer { memory, logical, length })
     }
 
+    /// Gives the adapter up. Its common buffers are freed before.
+    pub fn put(self, _passive: &Passive<'_>) {
+        drop(self);
+    }
+
     /// Frees a common buffer of this adapter.
     ///
     /// # Safety
@@ -103,6 +108,12 @@ impl CommonBuffer {
     /// Where it lies for the processor.
     pub fn address(&self) -> NonNull<u8> {
         self.memory
+    }
+
+    /// Where it lies for the device.
+    pub fn logical_address(&self) -> u64 {
+        // SAFETY: both halves of the union's parts are the same eight bytes.
+        unsafe { self.logical.QuadPart }.cast_unsigned()
     }
 
     /// Bytes.

@@ -6,55 +6,66 @@ use core::ffi::c_void;
 use wdk_sys::KDPC;
 use wdk_sys::ntddk::{KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc};
 
+use crate::embedded::Embedded;
 use crate::irql::{Dispatch, Passive};
+use crate::shared::Shared;
 
-/// What a DPC works on.
-pub trait Deferred: Sync {
+/// What a [`Dpc`] works on: the shared value that it is a part of.
+pub trait Deferred: Sized + Send + Sync + 'static {
     /// Runs at `DISPATCH_LEVEL`.
-    fn run(&self, dispatch: &Dispatch<'_>);
+    fn run(this: &Shared<Self>, dispatch: &mut Dispatch<'_>);
 }
 
-/// A DPC object.
+/// A DPC object, a part of the shared value that it works on. The value can be freed only after [`Dpc::stop`]:
+/// dropping a DPC that was started and not stopped stops the system, rather than leave it in a queue.
 ///
 /// # Invariants
-/// Once [`Dpc::start`] was called the object and its context stay where they are until [`Dpc::stop`] returns.
-pub struct Dpc(UnsafeCell<KDPC>);
+/// While it is started, `object` and the value that it is a part of stay where they are.
+pub struct Dpc {
+    object: UnsafeCell<KDPC>,
+    life: Embedded,
+}
 
 // SAFETY: the kernel's functions guard the object with its own lock.
 unsafe impl Sync for Dpc {}
-// SAFETY: the object is not tied to a thread.
+// SAFETY: the object is not tied to a thread; once started it does not move, since it is part of a shared value.
 unsafe impl Send for Dpc {}
 
 impl Dpc {
     /// An object that has no routine yet.
     pub fn new() -> Self {
-        Self(UnsafeCell::new(KDPC::default()))
+        Self { object: UnsafeCell::new(KDPC::default()), life: Embedded::new() }
     }
 
-    /// Gives the object its context.
+    /// Gives the object its routine. Once.
     ///
-    /// # Safety
-    /// Neither the object nor `context` moves or dies before [`Dpc::stop`] has returned, and the object is
-    /// not queued.
-    pub unsafe fn start<T: Deferred>(&self, context: &T) {
-        let context: *const T = context;
-        // SAFETY: the caller keeps both in place; the routine matches the context's type.
-        unsafe { KeInitializeDpc(self.0.get(), Some(routine::<T>), context.cast_mut().cast()) };
+    /// # Panics
+    /// If the object is no part of `host`, or was started before.
+    pub fn start<T: Deferred>(&self, host: &Shared<T>) {
+        self.life.start(self, host);
+        // SAFETY: the object is part of a shared value, so it stays in place; the routine fits its context.
+        unsafe { KeInitializeDpc(self.object.get(), Some(routine::<T>), host.address().cast()) };
+        self.life.admit();
     }
 
-    /// Queues the routine, unless it is queued already.
+    /// Queues the routine, unless it is queued already, or the object is not started, or stopped.
     ///
     /// # IRQL
-    /// Any. Needs [`Dpc::start`] first.
+    /// Up to `DISPATCH_LEVEL`.
     pub fn queue(&self) {
-        // SAFETY: `start` initialised the object.
-        unsafe { KeInsertQueueDpc(self.0.get(), core::ptr::null_mut(), core::ptr::null_mut()) };
+        self.life.enter(|| {
+            // SAFETY: `start` initialised the object, and it is not being stopped.
+            unsafe { KeInsertQueueDpc(self.object.get(), core::ptr::null_mut(), core::ptr::null_mut()) };
+        });
     }
 
-    /// Takes the object off its queue and waits for a routine that is running.
-    pub fn stop(&self, _passive: &mut Passive<'_>) {
+    /// Takes the object off its queue and waits for a routine that is running. It is never queued again.
+    pub fn stop(&self, passive: &mut Passive<'_>) {
+        if !self.life.stop(passive) {
+            return;
+        }
         // SAFETY: `start` initialised the object.
-        unsafe { KeRemoveQueueDpc(self.0.get()) };
+        unsafe { KeRemoveQueueDpc(self.object.get()) };
         // SAFETY: the token shows PASSIVE_LEVEL.
         unsafe { KeFlushQueuedDpcs() };
     }
@@ -72,9 +83,9 @@ unsafe extern "C" fn routine<T: Deferred>(
     _argument1: *mut c_void,
     _argument2: *mut c_void,
 ) {
-    // SAFETY: the kernel calls DPC routines at DISPATCH_LEVEL.
-    let dispatch = unsafe { Dispatch::assume() };
-    // SAFETY: `start` was given a `T` that lives until `stop`.
-    let context: &T = unsafe { &*context.cast::<T>() };
-    context.run(&dispatch);
+    // SAFETY: the kernel calls DPC routines at DISPATCH_LEVEL, and no lock is held then.
+    let mut dispatch = unsafe { Dispatch::assume() };
+    // SAFETY: `start` was given a shared value that lives until the object is stopped, which waits for this.
+    let host = unsafe { Shared::borrow(context.cast::<T>()) };
+    T::run(&host, &mut dispatch);
 }

@@ -1,6 +1,7 @@
 //! IRPs: owned until completed, and completed once.
 #![expect(unsafe_code, reason = "reads and completes IRPs")]
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -51,6 +52,9 @@ pub struct Irp(NonNull<IRP>);
 // SAFETY: whoever owns an IRP may use it from any thread.
 unsafe impl Send for Irp {}
 
+/// `IRP_MJ_DEVICE_CONTROL`.
+const DEVICE_CONTROL: u8 = 0x0E;
+
 /// Parameters of a device control request.
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
@@ -60,6 +64,99 @@ pub struct Control {
     pub input_length: usize,
     /// Bytes of room for output.
     pub output_length: usize,
+}
+
+/// How a control code's data comes, which its low two bits say (page "Buffer Descriptions for I/O Control Codes").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Buffered,
+    Direct,
+    Neither,
+}
+
+impl Control {
+    const fn method(self) -> Method {
+        match self.code & 3 {
+            0 => Method::Buffered,
+            3 => Method::Neither,
+            _ => Method::Direct,
+        }
+    }
+}
+
+/// The file object that a request came through: all requests of one handle have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File(*mut FILE_OBJECT);
+
+// SAFETY: the pointer is only compared, or used by this crate where it is known to be alive.
+unsafe impl Send for File {}
+// SAFETY: as above.
+unsafe impl Sync for File {}
+
+impl File {
+    /// The object's address, for comparisons that take no type.
+    pub fn address(self) -> *mut FILE_OBJECT {
+        self.0
+    }
+}
+
+/// A client's pages that the I/O manager has locked, mapped for the kernel: they stay until the request is
+/// completed, but the client may change them at any time, so bytes are copied out before they are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct LockedPages<'irp> {
+    address: NonNull<u8>,
+    length: usize,
+    irp: PhantomData<&'irp [u8]>,
+}
+
+impl LockedPages<'_> {
+    /// No pages, of a request without data.
+    pub const fn none() -> Self {
+        Self { address: NonNull::dangling(), length: 0, irp: PhantomData }
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where they lie, for whoever keeps the request and looks at the length.
+    pub fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
+    /// Pages that [`LockedPages::address`] and [`LockedPages::length`] told of.
+    ///
+    /// # Safety
+    /// The request that the pages belong to is not completed before the lifetime ends.
+    pub unsafe fn of(address: NonNull<u8>, length: usize) -> Self {
+        Self { address, length, irp: PhantomData }
+    }
+
+    /// Copies bytes out; false, and nothing is copied, if they do not lie inside.
+    ///
+    /// # IRQL
+    /// Any: the pages are locked. So is writing.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> bool {
+        if offset.checked_add(to.len()).is_none_or(|end| end > self.length) {
+            return false;
+        }
+        let from = self.address.as_ptr().wrapping_add(offset);
+        // SAFETY: the span lies inside the pages, which the request keeps; `to` is the driver's.
+        unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
+        true
+    }
+
+    /// Copies bytes in; false, and nothing is copied, if they do not lie inside.
+    pub fn write(&self, offset: usize, from: &[u8]) -> bool {
+        if offset.checked_add(from.len()).is_none_or(|end| end > self.length) {
+            return false;
+        }
+        let to = self.address.as_ptr().wrapping_add(offset);
+        // SAFETY: the span lies inside the pages, which the request keeps; `from` is the driver's.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        true
+    }
 }
 
 impl Irp {
@@ -89,61 +186,69 @@ impl Irp {
     }
 
     /// The file object that the request came through.
-    pub fn file(&self) -> *mut FILE_OBJECT {
+    pub fn file(&self) -> File {
         // SAFETY: the stack location is this driver's.
-        unsafe { (*self.stack()).FileObject }
+        File(unsafe { (*self.stack()).FileObject })
     }
 
-    /// Parameters of a device control request.
-    ///
-    /// # Safety
-    /// The IRP is of `IRP_MJ_DEVICE_CONTROL`.
-    pub unsafe fn control(&self) -> Control {
+    /// Parameters, if this is a device control request.
+    pub fn control(&self) -> Option<Control> {
         // SAFETY: the stack location is this driver's.
         let location = unsafe { &*self.stack() };
+        if location.MajorFunction != DEVICE_CONTROL {
+            return None;
+        }
         // SAFETY: the major function selects this member of the union.
         let parameters = unsafe { location.Parameters.DeviceIoControl };
-        Control {
+        Some(Control {
             code: parameters.IoControlCode,
             input_length: parameters.InputBufferLength as usize,
             output_length: parameters.OutputBufferLength as usize,
-        }
+        })
     }
 
-    /// The I/O manager's buffer of a buffered or direct request, `length` bytes of it.
-    ///
-    /// # Safety
-    /// The request has such a buffer of at least `length` bytes.
-    pub unsafe fn input(&self, length: usize) -> &[u8] {
-        // SAFETY: buffered and direct requests use this member of the union.
-        let buffer = unsafe { self.get().AssociatedIrp.SystemBuffer };
-        if length == 0 || buffer.is_null() {
+    /// The I/O manager's buffer of a buffered or direct request.
+    fn system_buffer(&self) -> Option<NonNull<u8>> {
+        // SAFETY: buffered and direct requests use this member of the union, and the callers know them to be that.
+        NonNull::new(unsafe { self.get().AssociatedIrp.SystemBuffer }.cast())
+    }
+
+    /// The I/O manager's copy of a device control request's input. Empty where there is none: a request with
+    /// `METHOD_NEITHER` has only addresses of the client's, which this crate gives no way to read.
+    pub fn input(&self) -> &[u8] {
+        let Some(control) = self.control().filter(|control| control.method() != Method::Neither) else {
             return &[];
+        };
+        match self.system_buffer() {
+            Some(buffer) if control.input_length != 0 => {
+                // SAFETY: the buffer holds the input; the I/O manager keeps it until completion.
+                unsafe { core::slice::from_raw_parts(buffer.as_ptr(), control.input_length) }
+            }
+            _ => &[],
         }
-        // SAFETY: the caller knows the length; the I/O manager keeps the buffer until completion.
-        unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), length) }
     }
 
-    /// The I/O manager's buffer of a buffered request, for the answer.
-    ///
-    /// # Safety
-    /// The request is buffered, with room for `length` bytes of output, and nothing else refers to the buffer.
-    pub unsafe fn output(&mut self, length: usize) -> &mut [u8] {
-        // SAFETY: buffered requests use this member of the union.
-        let buffer = unsafe { self.get().AssociatedIrp.SystemBuffer };
-        if length == 0 || buffer.is_null() {
+    /// The I/O manager's buffer for the answer to a buffered device control request. Empty where there is none.
+    pub fn output(&mut self) -> &mut [u8] {
+        let Some(control) = self.control().filter(|control| control.method() == Method::Buffered) else {
             return &mut [];
+        };
+        match self.system_buffer() {
+            Some(buffer) if control.output_length != 0 => {
+                // SAFETY: the buffer has room for the longer of input and output, and the IRP is borrowed mutably; the
+                // I/O manager keeps it until completion.
+                unsafe { core::slice::from_raw_parts_mut(buffer.as_ptr(), control.output_length) }
+            }
+            _ => &mut [],
         }
-        // SAFETY: the caller knows the length; the I/O manager keeps the buffer until completion.
-        unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) }
     }
 
     /// The client's own pages of a direct request, mapped for the kernel: `MmGetSystemAddressForMdlSafe`.
-    /// They may change at any time, but they stay until the request is completed.
+    /// None if the request has no pages, or memory for the mapping ran out.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn locked_pages(&self) -> Option<(NonNull<u8>, usize)> {
+    pub fn locked_pages(&self) -> Option<LockedPages<'_>> {
         let mdl = self.get().MdlAddress;
         if mdl.is_null() {
             return None;
@@ -156,7 +261,8 @@ impl Irp {
             // SAFETY: the pages are locked; the mapping is undone when the request is completed.
             unsafe { MmMapLockedPagesSpecifyCache(mdl, 0, CACHED, core::ptr::null_mut(), 0, PRIORITY as _) }
         };
-        NonNull::new(address.cast()).map(|address| (address, fields.ByteCount as usize))
+        let address = NonNull::new(address.cast())?;
+        Some(LockedPages { address, length: fields.ByteCount as usize, irp: PhantomData })
     }
 
     /// Completes the request.

@@ -1,81 +1,91 @@
-//! Spin locks (page "Introduction to Spin Locks").
+//! Spin locks (pages "Introduction to Spin Locks", "Queued Spin Locks").
 #![expect(unsafe_code, reason = "the lock gives access to its data")]
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 
-use wdk_sys::KSPIN_LOCK;
 use wdk_sys::ntddk::{
-    KeAcquireSpinLockAtDpcLevel, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock,
-    KeReleaseSpinLockFromDpcLevel,
+    KeAcquireInStackQueuedSpinLock, KeAcquireInStackQueuedSpinLockAtDpcLevel, KeAcquireSpinLockAtDpcLevel,
+    KeAcquireSpinLockRaiseToDpc, KeReleaseInStackQueuedSpinLock, KeReleaseInStackQueuedSpinLockFromDpcLevel,
+    KeReleaseSpinLock, KeReleaseSpinLockFromDpcLevel,
 };
+use wdk_sys::{KLOCK_QUEUE_HANDLE, KSPIN_LOCK};
 
-use crate::irql::{Dispatch, Passive};
+use crate::irql::{BelowDispatch, Dispatch};
+use crate::rank::{self, After, Leaf};
 
-/// Data behind a spin lock. The lock is a closure: it is released, and the old level restored, in the
-/// function that took it, always; inside, the caller's passive token is borrowed, so nothing that may wait
-/// compiles.
+/// Data behind a spin lock of a rank. The lock is a closure: it is released, and the old level restored, in the
+/// function that took it, always; inside, the caller's token is borrowed, so nothing that may wait compiles,
+/// no other lock out of order, and no call into NDIS.
 ///
 /// # Invariants
 /// `data` is only touched while `lock` is held.
-pub struct SpinLock<T> {
+pub struct SpinLock<T, R = Leaf> {
     lock: UnsafeCell<KSPIN_LOCK>,
     data: UnsafeCell<T>,
+    rank: PhantomData<fn() -> R>,
 }
 
 // SAFETY: the data is only touched by the holder of the lock, one at a time.
-unsafe impl<T: Send> Sync for SpinLock<T> {}
+unsafe impl<T: Send, R> Sync for SpinLock<T, R> {}
 
-impl<T> SpinLock<T> {
-    /// A free lock. It works wherever it lies, as long as that is nonpaged memory and it does not move while
-    /// it is held.
+impl<T, R> SpinLock<T, R> {
+    /// A free lock. It works wherever it lies, as long as that is nonpaged memory.
     pub const fn new(data: T) -> Self {
         // Zero is what KeInitializeSpinLock stores.
-        Self { lock: UnsafeCell::new(0), data: UnsafeCell::new(data) }
+        Self { lock: UnsafeCell::new(0), data: UnsafeCell::new(data), rank: PhantomData }
     }
 
-    /// Runs `work` with the data at `DISPATCH_LEVEL`, from `PASSIVE_LEVEL`.
-    pub fn with<R>(&self, _passive: &mut Passive<'_>, work: impl FnOnce(&mut T, &Dispatch<'_>) -> R) -> R {
-        self.with_raised(work)
+    /// Runs `work` with the data at `DISPATCH_LEVEL`, from a lower level.
+    pub fn with<L: BelowDispatch, Q>(
+        &self,
+        _level: &mut L,
+        work: impl FnOnce(&mut T, &mut Dispatch<'_, R>) -> Q,
+    ) -> Q
+    where
+        R: After<L::Held>,
+    {
+        assert_irql!(<= crate::irql::DISPATCH_LEVEL);
+        // SAFETY: the token shows that the level is at most DISPATCH_LEVEL; the lock was initialised by `new`.
+        let old = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
+        let before = rank::take(R::ORDER);
+        // SAFETY: the lock is held, so nobody else can reach the data.
+        let data = unsafe { &mut *self.data.get() };
+        let result = work(data, &mut Dispatch::inside());
+        rank::give(before);
+        // SAFETY: taken above; `old` is the level from before.
+        unsafe { KeReleaseSpinLock(self.lock.get(), old) };
+        result
     }
 
     /// Runs `work` with the data, from `DISPATCH_LEVEL`.
-    pub fn with_at_dispatch<R>(
+    pub fn with_at_dispatch<Held, Q>(
         &self,
-        dispatch: &Dispatch<'_>,
-        work: impl FnOnce(&mut T, &Dispatch<'_>) -> R,
-    ) -> R {
+        _dispatch: &mut Dispatch<'_, Held>,
+        work: impl FnOnce(&mut T, &mut Dispatch<'_, R>) -> Q,
+    ) -> Q
+    where
+        R: After<Held>,
+    {
+        assert_irql!(== crate::irql::DISPATCH_LEVEL);
+        let before = rank::take(R::ORDER);
         // SAFETY: the token shows DISPATCH_LEVEL, and the lock was initialised by `new`.
         unsafe { KeAcquireSpinLockAtDpcLevel(self.lock.get()) };
         // SAFETY: the lock is held, so nobody else can reach the data.
         let data = unsafe { &mut *self.data.get() };
-        let result = work(data, dispatch);
+        let result = work(data, &mut Dispatch::inside());
         // SAFETY: taken above, on this processor.
         unsafe { KeReleaseSpinLockFromDpcLevel(self.lock.get()) };
-        result
-    }
-
-    /// Runs `work` with the data at `DISPATCH_LEVEL`, from any level up to that, for callbacks that the
-    /// system calls at either.
-    pub fn with_raised<R>(&self, work: impl FnOnce(&mut T, &Dispatch<'_>) -> R) -> R {
-        assert_irql!(<= crate::irql::DISPATCH_LEVEL);
-        // SAFETY: the level is at most DISPATCH_LEVEL, and the lock was initialised by `new`.
-        let old = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
-        // SAFETY: the lock is held, so nobody else can reach the data.
-        let data = unsafe { &mut *self.data.get() };
-        // SAFETY: the acquisition raised to DISPATCH_LEVEL, until the release below.
-        let dispatch = unsafe { Dispatch::assume() };
-        let result = work(data, &dispatch);
-        // SAFETY: taken above; `old` is the level from before.
-        unsafe { KeReleaseSpinLock(self.lock.get(), old) };
+        rank::give(before);
         result
     }
 
     /// Takes the lock without a closure, for callbacks that the system pairs itself.
     ///
     /// # Safety
-    /// The caller passes what is returned to [`SpinLock::release`], on the same processor, and touches no
-    /// pageable memory in between.
+    /// The level is at most `DISPATCH_LEVEL`; the caller passes what is returned to [`SpinLock::release`], on the
+    /// same processor, and touches no pageable memory in between.
     pub(crate) unsafe fn acquire(&self) -> u8 {
-        // SAFETY: as for `with_raised`.
+        // SAFETY: as promised by the caller.
         unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) }
     }
 
@@ -96,5 +106,70 @@ impl<T> SpinLock<T> {
     pub(crate) unsafe fn data(&self) -> &mut T {
         // SAFETY: the caller holds the lock.
         unsafe { &mut *self.data.get() }
+    }
+}
+
+/// Data behind a queued spin lock: whoever came first gets it first, and each waiter spins on memory of its own,
+/// on the stack of this function. A lock is queued or not for all its life, which is why this is a type.
+///
+/// # Invariants
+/// `data` is only touched while `lock` is held.
+pub struct QueuedSpinLock<T, R = Leaf> {
+    lock: UnsafeCell<KSPIN_LOCK>,
+    data: UnsafeCell<T>,
+    rank: PhantomData<fn() -> R>,
+}
+
+// SAFETY: the data is only touched by the holder of the lock, one at a time.
+unsafe impl<T: Send, R> Sync for QueuedSpinLock<T, R> {}
+
+impl<T, R> QueuedSpinLock<T, R> {
+    /// A free lock, in nonpaged memory.
+    pub const fn new(data: T) -> Self {
+        Self { lock: UnsafeCell::new(0), data: UnsafeCell::new(data), rank: PhantomData }
+    }
+
+    /// Runs `work` with the data at `DISPATCH_LEVEL`, from a lower level.
+    pub fn with<L: BelowDispatch, Q>(
+        &self,
+        _level: &mut L,
+        work: impl FnOnce(&mut T, &mut Dispatch<'_, R>) -> Q,
+    ) -> Q
+    where
+        R: After<L::Held>,
+    {
+        let mut place = KLOCK_QUEUE_HANDLE::default();
+        // SAFETY: the token shows that the level is at most DISPATCH_LEVEL; the place lives until the release.
+        unsafe { KeAcquireInStackQueuedSpinLock(self.lock.get(), &raw mut place) };
+        let before = rank::take(R::ORDER);
+        // SAFETY: the lock is held, so nobody else can reach the data.
+        let data = unsafe { &mut *self.data.get() };
+        let result = work(data, &mut Dispatch::inside());
+        rank::give(before);
+        // SAFETY: taken above with this place.
+        unsafe { KeReleaseInStackQueuedSpinLock(&raw mut place) };
+        result
+    }
+
+    /// Runs `work` with the data, from `DISPATCH_LEVEL`.
+    pub fn with_at_dispatch<Held, Q>(
+        &self,
+        _dispatch: &mut Dispatch<'_, Held>,
+        work: impl FnOnce(&mut T, &mut Dispatch<'_, R>) -> Q,
+    ) -> Q
+    where
+        R: After<Held>,
+    {
+        let before = rank::take(R::ORDER);
+        let mut place = KLOCK_QUEUE_HANDLE::default();
+        // SAFETY: the token shows DISPATCH_LEVEL; the place lives until the release.
+        unsafe { KeAcquireInStackQueuedSpinLockAtDpcLevel(self.lock.get(), &raw mut place) };
+        // SAFETY: the lock is held, so nobody else can reach the data.
+        let data = unsafe { &mut *self.data.get() };
+        let result = work(data, &mut Dispatch::inside());
+        // SAFETY: taken above with this place.
+        unsafe { KeReleaseInStackQueuedSpinLockFromDpcLevel(&raw mut place) };
+        rank::give(before);
+        result
     }
 }

@@ -1,10 +1,12 @@
-//! Nonpaged pool: fallible boxes and slices with a tag (page "`ExAllocatePool2`").
+//! Pool: fallible boxes and slices with a tag (page "`ExAllocatePool2`").
 #![expect(unsafe_code, reason = "owns pool memory")]
 use core::mem::{align_of, size_of};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use wdk_sys::ntddk::{ExAllocatePool2, ExFreePoolWithTag};
+
+use crate::irql::MayWait;
 
 /// Pool tag, as it is read in `!poolused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +30,23 @@ pub struct OutOfMemory;
 
 /// `POOL_FLAG_NON_PAGED`.
 const NON_PAGED: u64 = 0x40;
+/// `POOL_FLAG_PAGED`.
+const PAGED: u64 = 0x100;
 /// Pool blocks of up to a page are aligned to this, larger ones to a page.
 const POOL_ALIGNMENT: usize = 16;
 /// Size of a page.
 const PAGE: usize = 4096;
 
-/// Allocates zeroed memory for `layout`, which may want a page's alignment at most.
+/// Allocates zeroed memory, aligned to a page at most.
 ///
 /// # IRQL
-/// Up to `DISPATCH_LEVEL`.
-fn allocate(bytes: usize, align: usize, tag: Tag) -> Result<NonNull<u8>, OutOfMemory> {
+/// Up to `DISPATCH_LEVEL` for nonpaged pool, up to `APC_LEVEL` for paged pool.
+fn allocate(flags: u64, bytes: usize, align: usize, tag: Tag) -> Result<NonNull<u8>, OutOfMemory> {
     assert_irql!(<= crate::irql::DISPATCH_LEVEL);
     // A block of a page or more starts on a page: alignment above 16 is had by asking for at least that.
     let bytes = if align > POOL_ALIGNMENT { bytes.max(PAGE) } else { bytes.max(1) };
     // SAFETY: the level is at most DISPATCH_LEVEL, the size is not zero, the tag has four characters.
-    let memory = unsafe { ExAllocatePool2(NON_PAGED, bytes as u64, tag.value()) };
+    let memory = unsafe { ExAllocatePool2(flags, bytes as u64, tag.value()) };
     NonNull::new(memory.cast()).ok_or(OutOfMemory)
 }
 
@@ -74,7 +78,7 @@ impl<T> PoolBox<T> {
     /// Up to `DISPATCH_LEVEL`, and so is dropping the box.
     pub fn new(value: T, tag: Tag) -> Result<Self, OutOfMemory> {
         const { assert!(align_of::<T>() <= PAGE) };
-        let memory = allocate(size_of::<T>(), align_of::<T>(), tag)?.cast::<T>();
+        let memory = allocate(NON_PAGED, size_of::<T>(), align_of::<T>(), tag)?.cast::<T>();
         // SAFETY: the memory has the size and the alignment of T, and nobody else knows it.
         unsafe { memory.write(value) };
         Ok(Self { value: memory, tag })
@@ -120,6 +124,54 @@ impl<T> Drop for PoolBox<T> {
     }
 }
 
+/// One value in paged pool: it may be on disk, so it is only reached with a token that shows that code may wait
+/// for it, and the reference borrows that token: it cannot be kept until the level is raised.
+#[derive(Debug)]
+pub struct PagedBox<T> {
+    value: NonNull<T>,
+    tag: Tag,
+}
+
+// SAFETY: a box owns its value, as a `Box` does.
+unsafe impl<T: Send> Send for PagedBox<T> {}
+// SAFETY: a shared box gives shared access to its value.
+unsafe impl<T: Sync> Sync for PagedBox<T> {}
+
+impl<T> PagedBox<T> {
+    /// Moves `value` into paged pool. Values that need to be dropped are refused by the compiler: dropping would
+    /// touch them, and nobody knows at which level.
+    pub fn new(_level: &impl MayWait, value: T, tag: Tag) -> Result<Self, OutOfMemory>
+    where
+        T: Copy,
+    {
+        const { assert!(align_of::<T>() <= PAGE) };
+        let memory = allocate(PAGED, size_of::<T>(), align_of::<T>(), tag)?.cast::<T>();
+        // SAFETY: the memory has the size and the alignment of T, nobody else knows it, and the token shows a level
+        // at which it may be paged in.
+        unsafe { memory.write(value) };
+        Ok(Self { value: memory, tag })
+    }
+
+    /// The value.
+    pub fn get<'a>(&'a self, _level: &'a impl MayWait) -> &'a T {
+        // SAFETY: the box owns an initialised value; it may be paged in while the token is borrowed.
+        unsafe { self.value.as_ref() }
+    }
+
+    /// The value, to be changed.
+    pub fn get_mut<'a>(&'a mut self, _level: &'a impl MayWait) -> &'a mut T {
+        // SAFETY: as for `get`, and the box is borrowed mutably.
+        unsafe { self.value.as_mut() }
+    }
+
+    /// Frees the value.
+    pub fn free(self, _level: &impl MayWait) {
+        // SAFETY: the memory came from `allocate` with this tag and is not used again; paged pool is freed up to
+        // APC_LEVEL, which the token shows.
+        unsafe { free(self.value.cast(), self.tag) };
+    }
+}
+
 /// A slice in nonpaged pool.
 #[derive(Debug)]
 pub struct PoolSlice<T> {
@@ -141,7 +193,7 @@ impl<T> PoolSlice<T> {
     pub fn new(length: usize, tag: Tag, mut make: impl FnMut(usize) -> T) -> Result<Self, OutOfMemory> {
         const { assert!(align_of::<T>() <= PAGE) };
         let bytes = size_of::<T>().checked_mul(length).ok_or(OutOfMemory)?;
-        let first = allocate(bytes, align_of::<T>(), tag)?.cast::<T>();
+        let first = allocate(NON_PAGED, bytes, align_of::<T>(), tag)?.cast::<T>();
         for index in 0..length {
             // SAFETY: `index` lies inside the allocation.
             let place = unsafe { first.add(index) };

@@ -2,15 +2,17 @@
 #![expect(unsafe_code, reason = "links IRPs through their own list entry")]
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use wdk_sys::ntddk::{IoCsqInitializeEx, IoCsqInsertIrpEx, IoCsqRemoveNextIrp};
-use wdk_sys::{FILE_OBJECT, IO_CSQ, IRP, NTSTATUS};
+use wdk_sys::{IO_CSQ, IRP, NTSTATUS};
 
-use crate::irp::Irp;
+use crate::irp::{File, Irp};
 use crate::lock::SpinLock;
+use crate::shared::Shared;
 
 /// Offset of `Tail.Overlay.ListEntry.Flink` in an IRP on 64-bit Windows.
 const LIST_ENTRY: usize = 0xA8;
@@ -18,13 +20,13 @@ const LIST_ENTRY: usize = 0xA8;
 /// Insert context of an IRP that goes to the front.
 const FRONT: *mut c_void = core::ptr::without_provenance_mut(1);
 
-/// What happens to a request that is cancelled while it waits.
-pub trait Waiting {
+/// What happens to a request that is cancelled while it waits in a queue of kind `K`.
+pub trait Waiting<K>: Sized + Send + Sync + 'static {
     /// Completes it.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    fn cancelled(&self, irp: Irp);
+    fn cancelled(this: &Shared<Self>, irp: Irp);
 }
 
 /// IRPs that wait, first come first served.
@@ -36,56 +38,62 @@ struct Waiters {
 // SAFETY: the queue owns the IRPs, which are not tied to a thread.
 unsafe impl Send for Waiters {}
 
-/// A queue of IRPs from which the I/O manager may take one at any time to cancel it.
+/// A queue of IRPs from which the I/O manager may take one at any time to cancel it, a part of the shared value
+/// that owns the requests. `K` tells the queues of one owner apart. Freeing a queue in which requests wait stops the
+/// system: they would be lost, and their cancel routine would look for the queue.
 ///
 /// # Invariants
 /// - `csq` is the first field: the callbacks are given its address and find the queue there.
 /// - After [`Queue::start`] the queue and its owner stay where they are.
 #[repr(C)]
-pub struct Queue<T> {
+pub struct Queue<T, K = ()> {
     csq: UnsafeCell<IO_CSQ>,
-    owner: UnsafeCell<*const T>,
+    /// The owner's address; null until the queue is started.
+    owner: AtomicPtr<T>,
     waiters: SpinLock<Waiters>,
     /// IRPs in the queue, changed under its lock.
     length: AtomicU32,
+    kind: PhantomData<fn() -> K>,
 }
 
-// SAFETY: the IRPs are guarded by the queue's lock, and the owner is only read.
-unsafe impl<T: Sync> Sync for Queue<T> {}
-// SAFETY: as above.
-unsafe impl<T: Sync> Send for Queue<T> {}
+// SAFETY: the IRPs are guarded by the queue's lock, and the owner is shared.
+unsafe impl<T: Send + Sync, K> Sync for Queue<T, K> {}
+// SAFETY: as above; a started queue does not move, since it is part of a shared value.
+unsafe impl<T: Send + Sync, K> Send for Queue<T, K> {}
 
-impl<T: Waiting> Queue<T> {
+impl<T: Waiting<K>, K> Queue<T, K> {
     /// An empty queue.
     pub fn new() -> Self {
         Self {
             csq: UnsafeCell::new(IO_CSQ::default()),
-            owner: UnsafeCell::new(core::ptr::null()),
+            owner: AtomicPtr::new(null_mut()),
             waiters: SpinLock::new(Waiters { first: null_mut(), last: null_mut() }),
             length: AtomicU32::new(0),
+            kind: PhantomData,
         }
     }
 
-    /// Makes the queue ready.
+    /// Makes the queue ready. Once, before anybody uses it.
     ///
-    /// # Safety
-    /// Nobody uses the queue yet, and neither it nor `owner` moves or dies while an IRP is in it.
-    pub unsafe fn start(&self, owner: *const T) {
-        // SAFETY: nobody else uses the queue.
-        unsafe { *self.owner.get() = owner };
-        // SAFETY: the structure is writable; the callbacks fit it.
+    /// # Panics
+    /// If the queue is no part of `host`, or was started before.
+    pub fn start(&self, host: &Shared<T>) {
+        assert!(host.contains(self), "a queue is started with the value that it is a part of");
+        // SAFETY: the structure is part of a shared value, so it stays in place, and is writable; the callbacks fit it.
         let status = unsafe {
             IoCsqInitializeEx(
                 self.csq.get(),
-                Some(insert::<T>),
-                Some(remove::<T>),
-                Some(peek::<T>),
-                Some(acquire::<T>),
-                Some(release::<T>),
-                Some(complete::<T>),
+                Some(insert::<T, K>),
+                Some(remove::<T, K>),
+                Some(peek::<T, K>),
+                Some(acquire::<T, K>),
+                Some(release::<T, K>),
+                Some(complete::<T, K>),
             )
         };
         debug_assert!(status == 0, "IoCsqInitializeEx always succeeds");
+        let before = self.owner.swap(host.address(), Ordering::AcqRel);
+        assert!(before.is_null(), "a queue is started once");
     }
 
     /// Appends a request that was marked pending. It may be cancelled before this returns.
@@ -102,6 +110,7 @@ impl<T: Waiting> Queue<T> {
     }
 
     fn insert(&self, irp: Irp, place: *mut c_void) {
+        assert!(!self.owner.load(Ordering::Acquire).is_null(), "a queue is started before it is used");
         // SAFETY: `start` was called; the IRP is owned and goes to the queue, which accepts all.
         let status = unsafe { IoCsqInsertIrpEx(self.csq.get(), irp.into_raw().as_ptr(), null_mut(), place) };
         debug_assert!(status == 0, "the queue accepts every request");
@@ -117,18 +126,36 @@ impl<T: Waiting> Queue<T> {
         self.len() == 0
     }
 
-    /// Takes the first request, or the first one of `file` if that is not null.
-    pub fn pop(&self, file: *mut FILE_OBJECT) -> Option<Irp> {
+    /// Takes the first request.
+    pub fn pop(&self) -> Option<Irp> {
+        self.next(null_mut())
+    }
+
+    /// Takes the first request that came through a file.
+    pub fn pop_of(&self, file: File) -> Option<Irp> {
+        self.next(file.address().cast())
+    }
+
+    fn next(&self, file: *mut c_void) -> Option<Irp> {
+        if self.owner.load(Ordering::Acquire).is_null() {
+            return None;
+        }
         // SAFETY: `start` was called; the peek context is the file.
-        let irp = unsafe { IoCsqRemoveNextIrp(self.csq.get(), file.cast()) };
+        let irp = unsafe { IoCsqRemoveNextIrp(self.csq.get(), file) };
         // SAFETY: the IRP was taken from the queue, which owned it, and cannot be cancelled any more.
         NonNull::new(irp).map(|irp| unsafe { Irp::from_raw(irp) })
     }
 }
 
-impl<T: Waiting> Default for Queue<T> {
+impl<T: Waiting<K>, K> Default for Queue<T, K> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl<T, K> Drop for Queue<T, K> {
+    fn drop(&mut self) {
+        assert!(*self.length.get_mut() == 0, "a queue is freed in which requests wait");
     }
 }
 
@@ -140,32 +167,36 @@ fn link(irp: *mut IRP) -> *mut *mut IRP {
 /// The queue that a callback is about.
 ///
 /// # Safety
-/// `csq` is the first field of a started `Queue<T>`.
-unsafe fn queue<'a, T>(csq: *mut IO_CSQ) -> &'a Queue<T> {
-    const { assert!(offset_of!(Queue<T>, csq) == 0) };
+/// `csq` is the first field of a started `Queue<T, K>`.
+unsafe fn queue<'a, T, K>(csq: *mut IO_CSQ) -> &'a Queue<T, K> {
+    const { assert!(offset_of!(Queue<T, K>, csq) == 0) };
     // SAFETY: as promised by the caller.
     unsafe { &*csq.cast() }
 }
 
-unsafe extern "C" fn acquire<T: Waiting>(csq: *mut IO_CSQ, irql: *mut u8) {
+unsafe extern "C" fn acquire<T: Waiting<K>, K>(csq: *mut IO_CSQ, irql: *mut u8) {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
+    let queue = unsafe { queue::<T, K>(csq) };
     // SAFETY: the I/O manager releases with the level that is stored here.
     let old = unsafe { queue.waiters.acquire() };
     // SAFETY: the I/O manager passes a place for the level.
     unsafe { *irql = old };
 }
 
-unsafe extern "C" fn release<T: Waiting>(csq: *mut IO_CSQ, irql: u8) {
+unsafe extern "C" fn release<T: Waiting<K>, K>(csq: *mut IO_CSQ, irql: u8) {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
+    let queue = unsafe { queue::<T, K>(csq) };
     // SAFETY: pairs with `acquire`.
     unsafe { queue.waiters.release(irql) };
 }
 
-unsafe extern "C" fn insert<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, place: *mut c_void) -> NTSTATUS {
+unsafe extern "C" fn insert<T: Waiting<K>, K>(
+    csq: *mut IO_CSQ,
+    irp: *mut IRP,
+    place: *mut c_void,
+) -> NTSTATUS {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
+    let queue = unsafe { queue::<T, K>(csq) };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
     queue.length.fetch_add(1, Ordering::SeqCst);
@@ -187,9 +218,9 @@ unsafe extern "C" fn insert<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, place: 
     0
 }
 
-unsafe extern "C" fn remove<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
+unsafe extern "C" fn remove<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP) {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
+    let queue = unsafe { queue::<T, K>(csq) };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
     let mut before: *mut IRP = null_mut();
@@ -215,9 +246,9 @@ unsafe extern "C" fn remove<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
     }
 }
 
-unsafe extern "C" fn peek<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mut c_void) -> *mut IRP {
+unsafe extern "C" fn peek<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mut c_void) -> *mut IRP {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
+    let queue = unsafe { queue::<T, K>(csq) };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
     let mut at = if irp.is_null() {
@@ -229,7 +260,7 @@ unsafe extern "C" fn peek<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mu
     while let Some(irp) = NonNull::new(at) {
         // SAFETY: the IRP belongs to the queue; it is only looked at, and not completed through this value.
         let owner = unsafe { Irp::from_raw(irp) }.file();
-        if file.is_null() || owner.cast() == file {
+        if file.is_null() || owner.address().cast() == file {
             return at;
         }
         // SAFETY: as above.
@@ -238,14 +269,12 @@ unsafe extern "C" fn peek<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mu
     null_mut()
 }
 
-unsafe extern "C" fn complete<T: Waiting>(csq: *mut IO_CSQ, irp: *mut IRP) {
+unsafe extern "C" fn complete<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP) {
     // SAFETY: the I/O manager passes back the queue's own structure.
-    let queue = unsafe { queue::<T>(csq) };
-    // SAFETY: the owner is set once, by `start`.
-    let owner = unsafe { *queue.owner.get() };
-    // SAFETY: the owner outlives the IRPs in the queue.
-    let owner = unsafe { &*owner };
+    let queue = unsafe { queue::<T, K>(csq) };
+    // SAFETY: the queue is part of its owner, and is alive: an IRP was in it.
+    let owner = unsafe { Shared::borrow(queue.owner.load(Ordering::Acquire)) };
     let Some(irp) = NonNull::new(irp) else { return };
     // SAFETY: the I/O manager took the IRP off the queue and hands it over.
-    owner.cancelled(unsafe { Irp::from_raw(irp) });
+    T::cancelled(&owner, unsafe { Irp::from_raw(irp) });
 }

@@ -2,17 +2,17 @@
 #![expect(unsafe_code, reason = "the kernel changes the reference through a pointer")]
 use core::cell::UnsafeCell;
 
+use wdk_sys::EX_RUNDOWN_REF;
 use wdk_sys::ntddk::{
     ExAcquireRundownProtection, ExInitializeRundownProtection, ExReleaseRundownProtection,
     ExWaitForRundownProtectionRelease,
 };
-use wdk_sys::{EX_RUNDOWN_REF, EX_RUNDOWN_REF as Raw};
 
 use crate::irql::Passive;
 
 /// Protects an object that others use until it is run down: they enter, and may be refused; the owner waits
 /// once, and refuses everybody from then on.
-pub struct Rundown(UnsafeCell<Raw>);
+pub struct Rundown(UnsafeCell<EX_RUNDOWN_REF>);
 
 // SAFETY: the kernel's functions change the reference atomically.
 unsafe impl Sync for Rundown {}
@@ -33,14 +33,24 @@ impl Rundown {
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
     pub fn enter<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
-        // SAFETY: `new` initialised the reference.
-        if unsafe { ExAcquireRundownProtection(self.0.get()) } == 0 {
+        if !self.acquire() {
             return None;
         }
         let result = work();
-        // SAFETY: acquired above.
-        unsafe { ExReleaseRundownProtection(self.0.get()) };
+        self.release();
         Some(result)
+    }
+
+    /// Begins a use that ends elsewhere, with [`Rundown::release`]; false if the object was run down.
+    pub(crate) fn acquire(&self) -> bool {
+        // SAFETY: `new` initialised the reference.
+        unsafe { ExAcquireRundownProtection(self.0.get()) != 0 }
+    }
+
+    /// Ends a use that [`Rundown::acquire`] began.
+    pub(crate) fn release(&self) {
+        // SAFETY: this crate releases what it acquired, once.
+        unsafe { ExReleaseRundownProtection(self.0.get()) };
     }
 
     /// Refuses everybody from now on and waits until all that entered have left.

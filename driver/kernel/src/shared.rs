@@ -1,8 +1,10 @@
 //! Reference-counted values in nonpaged pool.
 #![expect(unsafe_code, reason = "shares pool memory by count")]
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 use crate::pool::{OutOfMemory, PoolBox, Tag};
 
@@ -29,6 +31,28 @@ impl<T> Shared<T> {
         let counted = PoolBox::new(Counted { references: AtomicU32::new(1), tag, value }, tag)?.into_raw();
         // SAFETY: a box is never null.
         Ok(Self(unsafe { NonNull::new_unchecked(counted) }))
+    }
+
+    /// The value's address, for a context that the system keeps while something else keeps the value.
+    pub fn address(&self) -> *mut T {
+        let value: *const T = &raw const **self;
+        value.cast_mut()
+    }
+
+    /// Whether `part` lies inside the value.
+    pub fn contains<P>(&self, part: &P) -> bool {
+        let start = self.address().addr();
+        let at = (&raw const *part).addr();
+        at >= start && at + size_of::<P>() <= start + size_of::<T>()
+    }
+
+    /// A reference that is not counted, for a callback whose caller keeps the value.
+    ///
+    /// # Safety
+    /// `value` is the address of a shared value that lives longer than what is returned.
+    pub unsafe fn borrow(value: *const T) -> ManuallyDrop<Self> {
+        // SAFETY: as promised by the caller; the reference is never given back.
+        ManuallyDrop::new(unsafe { Self::from_raw(value) })
     }
 
     /// The value's address, for a context that the system keeps; the reference goes with it.
@@ -82,6 +106,63 @@ impl<T> Drop for Shared<T> {
             fence(Ordering::Acquire);
             // SAFETY: that was the last reference, and `new` made the value as a box with this tag.
             drop(unsafe { PoolBox::from_raw(self.0, tag) });
+        }
+    }
+}
+
+/// A reference that is not counted, to a value that something borrowed keeps.
+pub struct Kept<'a, T>(ManuallyDrop<Shared<T>>, PhantomData<&'a T>);
+
+impl<T> Deref for Kept<'_, T> {
+    type Target = Shared<T>;
+    fn deref(&self) -> &Shared<T> {
+        &self.0
+    }
+}
+
+/// A place for a reference that is filled once, and read without a lock.
+///
+/// # Invariants
+/// The pointer is null, or a reference given up by [`Shared::into_raw`], and it changes once.
+pub struct OnceShared<T>(AtomicPtr<T>);
+
+impl<T> OnceShared<T> {
+    /// An empty place.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    /// Fills the place; false if it is filled already.
+    pub fn set(&self, value: Shared<T>) -> bool {
+        let raw = value.into_raw().cast_mut();
+        if self.0.compare_exchange(core::ptr::null_mut(), raw, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return true;
+        }
+        // SAFETY: the reference was given up above and did not stay.
+        drop(unsafe { Shared::from_raw(raw) });
+        false
+    }
+
+    /// What is there.
+    pub fn get(&self) -> Option<Kept<'_, T>> {
+        let raw = self.0.load(Ordering::Acquire);
+        // SAFETY: the place's own reference keeps the value, and what is returned borrows the place.
+        (!raw.is_null()).then(|| Kept(unsafe { Shared::borrow(raw) }, PhantomData))
+    }
+}
+
+impl<T> Default for OnceShared<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for OnceShared<T> {
+    fn drop(&mut self) {
+        let raw = *self.0.get_mut();
+        if !raw.is_null() {
+            // SAFETY: the place's own reference is given back, once.
+            drop(unsafe { Shared::from_raw(raw) });
         }
     }
 }

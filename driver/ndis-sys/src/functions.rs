@@ -4,10 +4,10 @@
 use core::ffi::c_void;
 
 use crate::{
-    MDL, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_FILTER_ATTRIBUTES, NDIS_FILTER_DRIVER_CHARACTERISTICS,
-    NDIS_HANDLE, NDIS_OID_REQUEST, NDIS_PORT_NUMBER, NDIS_STATUS, NDIS_STATUS_INDICATION,
-    NDIS_TIMER_CHARACTERISTICS, NET_BUFFER_LIST, NET_BUFFER_LIST_POOL_PARAMETERS, NET_DEVICE_PNP_EVENT,
-    NET_PNP_EVENT_NOTIFICATION,
+    LOCK_STATE_EX, MDL, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_FILTER_ATTRIBUTES,
+    NDIS_FILTER_DRIVER_CHARACTERISTICS, NDIS_HANDLE, NDIS_OID_REQUEST, NDIS_PORT_NUMBER, NDIS_STATUS,
+    NDIS_STATUS_INDICATION, NDIS_TIMER_CHARACTERISTICS, NET_BUFFER_LIST, NET_BUFFER_LIST_POOL_PARAMETERS,
+    NET_DEVICE_PNP_EVENT, NET_PNP_EVENT_NOTIFICATION,
 };
 
 // raw-dylib makes the import table without an import library: the same on Windows and on Linux.
@@ -136,6 +136,17 @@ unsafe extern "system" {
     pub fn NdisCancelTimerObject(TimerObject: NDIS_HANDLE) -> u8;
     /// Frees it. Up to `DISPATCH_LEVEL`.
     pub fn NdisFreeTimerObject(TimerObject: NDIS_HANDLE);
+
+    /// Makes a reader-writer lock; null if memory runs out. Up to `DISPATCH_LEVEL`.
+    pub fn NdisAllocateRWLock(NdisHandle: NDIS_HANDLE) -> *mut c_void;
+    /// Frees it. Up to `DISPATCH_LEVEL`.
+    pub fn NdisFreeRWLock(Lock: *mut c_void);
+    /// Takes it with other readers, and raises to `DISPATCH_LEVEL`. Up to `DISPATCH_LEVEL`.
+    pub fn NdisAcquireRWLockRead(Lock: *mut c_void, LockState: *mut LOCK_STATE_EX, Flags: u8);
+    /// Takes it alone, and raises to `DISPATCH_LEVEL`. Up to `DISPATCH_LEVEL`.
+    pub fn NdisAcquireRWLockWrite(Lock: *mut c_void, LockState: *mut LOCK_STATE_EX, Flags: u8);
+    /// Releases it, and lowers to the level before. `DISPATCH_LEVEL`, on the processor that took it.
+    pub fn NdisReleaseRWLock(Lock: *mut c_void, LockState: *mut LOCK_STATE_EX);
 
     /// `(major << 16) | minor` of the running NDIS. Up to `DISPATCH_LEVEL`.
     pub fn NdisGetVersion() -> u32;

@@ -1,6 +1,6 @@
 //! The filter driver, its control device, and the handle of a module.
 #![expect(unsafe_code, reason = "calls NDIS with handles that it gave out")]
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
 
 use ndis_sys::{
     NDIS_DEFAULT_PORT_NUMBER, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
@@ -16,7 +16,7 @@ use ndis_sys::{
     NdisFSendNetBufferListsComplete, NdisFSetAttributes, NdisGeneratePartialCancelId, NdisGetVersion,
     NdisRegisterDeviceEx, NdisSetOptionalHandlers,
 };
-use sluice_kernel::irql::{Passive, UpToDispatch};
+use sluice_kernel::irql::{NoLockHeld, Passive};
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, PDRIVER_DISPATCH};
 
 use crate::Status;
@@ -144,6 +144,40 @@ impl ControlDevice {
     }
 }
 
+/// The physical device object of the card that a module sits on. It is valid until `FilterDetach` returns.
+#[derive(Clone, Copy, Debug)]
+pub struct PhysicalDevice(NonNull<DEVICE_OBJECT>);
+
+// SAFETY: a device object is not tied to a thread.
+unsafe impl Send for PhysicalDevice {}
+// SAFETY: as above.
+unsafe impl Sync for PhysicalDevice {}
+
+impl PhysicalDevice {
+    /// The object that the attach parameters name, if they do.
+    pub(crate) fn new(object: *mut DEVICE_OBJECT) -> Option<Self> {
+        NonNull::new(object).map(Self)
+    }
+
+    pub(crate) fn raw(self) -> *mut DEVICE_OBJECT {
+        self.0.as_ptr()
+    }
+}
+
+/// The duty to complete a pause (`NdisFPauseComplete`), which dropping does, once. The module may be detached and
+/// freed before that returns: so it is dropped last, by the callback's glue, when nothing of the module is borrowed
+/// any more.
+#[must_use = "dropping it completes the pause: let it be the last thing"]
+#[derive(Debug)]
+pub struct PauseComplete(Handle);
+
+impl Drop for PauseComplete {
+    fn drop(&mut self) {
+        // SAFETY: a pausing module is attached until its pause is complete.
+        unsafe { NdisFPauseComplete(self.0.raw()) };
+    }
+}
+
 /// NDIS's handle of one module. It is valid from `FilterAttach` until `FilterDetach` returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(NDIS_HANDLE);
@@ -201,20 +235,15 @@ impl Handle {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn restart(self) -> Result<(), Status> {
+    pub fn restart(self, _level: &impl NoLockHeld) -> Result<(), Status> {
         // SAFETY: users of a handle keep the module attached.
         let status = unsafe { NdisFRestartFilter(self.0) };
         if status == NDIS_STATUS_SUCCESS { Ok(()) } else { Err(status) }
     }
 
-    /// Completes a pause that was pended. The module may be detached and freed before this returns: nothing
-    /// of it may be touched afterwards.
-    ///
-    /// # IRQL
-    /// Up to `DISPATCH_LEVEL`.
-    pub fn pause_complete(self) {
-        // SAFETY: a pausing module is attached.
-        unsafe { NdisFPauseComplete(self.0) };
+    /// The duty to complete a pause that was pended, for whoever found that nothing is out any more.
+    pub fn paused(self, _level: &impl NoLockHeld) -> PauseComplete {
+        PauseComplete(self)
     }
 
     /// Sends lists, own and foreign; ownership goes with them. Own ones may have come back before this
@@ -222,16 +251,16 @@ impl Handle {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`; the token says which, and so do the flags.
-    pub fn send<L: UpToDispatch>(self, _level: &L, lists: Chain) {
+    pub fn send<L: NoLockHeld>(self, level: &L, lists: Chain) {
         let flags = if L::AT_DISPATCH { NDIS_SEND_FLAGS_DISPATCH_LEVEL } else { 0 };
-        self.forward_send(lists, NDIS_DEFAULT_PORT_NUMBER, flags);
+        self.forward_send(level, lists, NDIS_DEFAULT_PORT_NUMBER, flags);
     }
 
     /// Passes on lists that came from above, with the flags that they came with.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn forward_send(self, lists: Chain, port: u32, flags: u32) {
+    pub fn forward_send(self, _level: &impl NoLockHeld, lists: Chain, port: u32, flags: u32) {
         if let Some(first) = lists.into_raw() {
             // SAFETY: the lists are owned and given up here; users of a handle keep the module attached.
             unsafe { NdisFSendNetBufferLists(self.0, first.as_ptr(), port, flags) };
@@ -242,7 +271,7 @@ impl Handle {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn complete_send(self, lists: Chain, flags: u32) {
+    pub fn complete_send(self, _level: &impl NoLockHeld, lists: Chain, flags: u32) {
         if let Some(first) = lists.into_raw() {
             // SAFETY: the lists are owned and given up here; users of a handle keep the module attached.
             unsafe { NdisFSendNetBufferListsComplete(self.0, first.as_ptr(), flags) };
@@ -262,7 +291,7 @@ impl Handle {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn cancel_sends(self, id: u64) {
+    pub fn cancel_sends(self, _level: &impl NoLockHeld, id: u64) {
         // SAFETY: users of a handle keep the module attached; the id is a number in the shape of a pointer.
         unsafe { NdisFCancelSendNetBufferLists(self.0, core::ptr::without_provenance_mut(id as usize)) };
     }

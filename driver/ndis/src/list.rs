@@ -158,7 +158,7 @@ impl List {
         unsafe { self.0.as_ref() }
     }
 
-    /// Whether this module originated the list.
+    /// Whether this module originated the list: by its source handle, never by guessing.
     pub fn is_from(&self, module: Handle) -> bool {
         self.fields().SourceHandle == module.raw()
     }
@@ -174,15 +174,15 @@ impl List {
         unsafe { self.0.as_mut() }.Status = status;
     }
 
-    /// The number that [`Pool::prebuilt`] put into a list of this driver.
-    ///
-    /// # Safety
-    /// The list is one of this driver's: [`List::is_from`] says so.
-    pub unsafe fn slot(&self) -> u32 {
-        // SAFETY: lists of this driver have a context.
+    /// The number that [`Pool::prebuilt`] put into a list of this module; none of a list of others.
+    pub fn slot(&self, module: Handle) -> Option<u32> {
+        if !self.is_from(module) {
+            return None;
+        }
+        // SAFETY: lists of this module have a context.
         let context = unsafe { ndis_sys::nbl_context_data(self.0.as_ptr()) };
         // SAFETY: its first four bytes are the number.
-        unsafe { context.cast::<u32>().read() }
+        Some(unsafe { context.cast::<u32>().read() })
     }
 
     /// Ends the ownership of a prebuilt list whose slot goes back to the map.

@@ -8,6 +8,7 @@ use ndis_sys::{
     NdisFCancelOidRequest, NdisFOidRequest, NdisFOidRequestComplete, NdisFreeCloneOidRequest,
     NdisRequestMethod,
 };
+use sluice_kernel::irql::AtMostDispatch;
 use sluice_kernel::lock::SpinLock;
 use sluice_kernel::pool::Tag;
 
@@ -15,7 +16,10 @@ use crate::Status;
 use crate::filter::Handle;
 
 /// The one clone that a module may have outstanding: NDIS serialises regular OID requests.
-pub struct Passage(SpinLock<Outstanding>);
+pub struct Passage {
+    module: Handle,
+    outstanding: SpinLock<Outstanding>,
+}
 
 struct Outstanding(*mut NDIS_OID_REQUEST);
 
@@ -24,8 +28,13 @@ unsafe impl Send for Outstanding {}
 
 impl Passage {
     /// Nothing outstanding.
-    pub const fn new() -> Self {
-        Self(SpinLock::new(Outstanding(null_mut())))
+    pub const fn new(module: Handle) -> Self {
+        Self { module, outstanding: SpinLock::new(Outstanding(null_mut())) }
+    }
+
+    /// The module.
+    pub fn module(&self) -> Handle {
+        self.module
     }
 
     /// Forwards a clone of `request`.
@@ -35,11 +44,16 @@ impl Passage {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub unsafe fn forward(&self, module: Handle, request: *mut NDIS_OID_REQUEST, tag: Tag) -> Status {
+    pub unsafe fn forward(
+        &self,
+        level: &mut AtMostDispatch<'_>,
+        request: *mut NDIS_OID_REQUEST,
+        tag: Tag,
+    ) -> Status {
         let mut clone = null_mut();
         // SAFETY: the request is alive until it is completed.
         let status =
-            unsafe { NdisAllocateCloneOidRequest(module.raw(), request, tag.value(), &raw mut clone) };
+            unsafe { NdisAllocateCloneOidRequest(self.module.raw(), request, tag.value(), &raw mut clone) };
         if status != NDIS_STATUS_SUCCESS {
             return status;
         }
@@ -48,13 +62,13 @@ impl Passage {
         fields.SourceReserved = [request as u64, 0];
         // SAFETY: the request is alive until it is completed.
         fields.RequestId = unsafe { (*request).RequestId };
-        self.0.with_raised(|outstanding, _| outstanding.0 = clone);
+        self.outstanding.with(level, |outstanding, _| outstanding.0 = clone);
         // SAFETY: the clone is owned and given up here.
-        let status = unsafe { NdisFOidRequest(module.raw(), clone) };
+        let status = unsafe { NdisFOidRequest(self.module.raw(), clone) };
         if status != NDIS_STATUS_PENDING {
             // Done without a callback: the request is answered by this call's status.
             // SAFETY: NDIS has given the clone back.
-            unsafe { self.take_back(module, clone) };
+            unsafe { self.take_back(level, clone) };
         }
         status
     }
@@ -66,25 +80,31 @@ impl Passage {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub unsafe fn completed(&self, module: Handle, clone: *mut NDIS_OID_REQUEST, status: Status) {
+    pub unsafe fn completed(
+        &self,
+        level: &mut AtMostDispatch<'_>,
+        clone: *mut NDIS_OID_REQUEST,
+        status: Status,
+    ) {
         // SAFETY: NDIS has given the clone back.
-        let original = unsafe { self.take_back(module, clone) };
+        let original = unsafe { self.take_back(level, clone) };
         // SAFETY: the original was pended by `forward`.
-        unsafe { NdisFOidRequestComplete(module.raw(), original, status) };
+        unsafe { NdisFOidRequestComplete(self.module.raw(), original, status) };
     }
 
     /// Passes a cancel on, if the outstanding request is meant.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn cancel(&self, module: Handle, id: u64) {
-        let matches = self.0.with_raised(|outstanding, _| {
+    pub fn cancel(&self, level: &mut AtMostDispatch<'_>, id: u64) {
+        let matches = self.outstanding.with(level, |outstanding, _| {
             // SAFETY: while it is recorded, the clone is alive.
             !outstanding.0.is_null() && unsafe { (*outstanding.0).RequestId } as u64 == id
         });
         if matches {
+            let id = core::ptr::without_provenance_mut(id as usize);
             // SAFETY: NDIS keeps the module attached for the time of the callback; an id that is gone does no harm.
-            unsafe { NdisFCancelOidRequest(module.raw(), core::ptr::without_provenance_mut(id as usize)) };
+            unsafe { NdisFCancelOidRequest(self.module.raw(), id) };
         }
     }
 
@@ -92,8 +112,12 @@ impl Passage {
     ///
     /// # Safety
     /// `clone` was made by `forward` and is owned.
-    unsafe fn take_back(&self, module: Handle, clone: *mut NDIS_OID_REQUEST) -> *mut NDIS_OID_REQUEST {
-        self.0.with_raised(|outstanding, _| outstanding.0 = null_mut());
+    unsafe fn take_back(
+        &self,
+        level: &mut AtMostDispatch<'_>,
+        clone: *mut NDIS_OID_REQUEST,
+    ) -> *mut NDIS_OID_REQUEST {
+        self.outstanding.with(level, |outstanding, _| outstanding.0 = null_mut());
         // SAFETY: the clone is owned.
         let answer = unsafe { &*clone };
         let original = answer.SourceReserved[0] as *mut NDIS_OID_REQUEST;
@@ -118,13 +142,7 @@ impl Passage {
             to.BytesNeeded = from.BytesNeeded;
         }
         // SAFETY: the clone came from NdisAllocateCloneOidRequest with this handle and is not used again.
-        unsafe { NdisFreeCloneOidRequest(module.raw(), clone) };
+        unsafe { NdisFreeCloneOidRequest(self.module.raw(), clone) };
         original
-    }
-}
-
-impl Default for Passage {
-    fn default() -> Self {
-        Self::new()
     }
 }

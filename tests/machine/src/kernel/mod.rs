@@ -207,6 +207,15 @@ pub fn exports() -> Vec<(&'static str, &'static str)> {
     all
 }
 
+/// An argument as traces show it. The upper half of a narrow argument on the stack is whatever lay there before, which
+/// differs from run to run: what is neither an address nor a sign goes.
+fn recorded(machine: &Machine, index: usize, value: u64) -> u64 {
+    const REGISTERS: usize = 4;
+    let upper = value >> 32;
+    let wide = upper == 0 || upper >= 0xFFFF_0000 || machine.memory.areas.canonical(value) != value;
+    if index < REGISTERS || wide { value } else { value & u64::from(u32::MAX) }
+}
+
 /// Serves a call that a driver made, on the host's stack.
 pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let machine = current();
@@ -220,7 +229,8 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let call = Call { frame, function };
     machine.counts.calls.set(machine.counts.calls.get() + 1);
     if machine.log.records() {
-        let arguments = (0..function.arguments).map(|index| call.arg(index)).collect();
+        let arguments =
+            (0..function.arguments).map(|index| recorded(machine, index, call.arg(index))).collect();
         machine.log.note(machine, 0, What::Call { function: function.name, arguments });
     }
     machine.scheduler.point();

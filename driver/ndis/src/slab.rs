@@ -12,25 +12,28 @@ use sluice_core::gate::{Drained, Shard};
 use sluice_core::layout::SlotLayout;
 use sluice_core::slot::{InFlight, Slot, SlotMap, Taken, words_for};
 use sluice_kernel::dma::{CommonBuffer, DmaAdapter};
+use sluice_kernel::irp::{File, LockedPages};
 use sluice_kernel::irql::Passive;
-use sluice_kernel::pool::{OutOfMemory, PoolSlice};
-use sluice_ndis::list::{Pool, Prebuilt};
+use sluice_kernel::pool::{OutOfMemory, PoolSlice, Tag};
+use sluice_kernel::shared::Shared;
 
-use crate::TAG;
-use crate::module::Module;
-use crate::request::Request;
+use crate::filter::{Handle, PhysicalDevice};
+use crate::list::{List, Pool, Prebuilt};
+use crate::path::Host;
+use crate::transfer::Request;
 
 /// Slots of one slab: those of one word of the map.
 const SLOTS_PER_SLAB: u32 = u64::BITS;
 /// Slabs of a module: room for two requests of the largest size.
 const SLABS: u32 = 16;
 /// Slots of a module.
-pub(crate) const SLOTS: u32 = SLABS * SLOTS_PER_SLAB;
+const SLOTS: u32 = SLABS * SLOTS_PER_SLAB;
 
 const _: () = assert!(SLOTS as usize >= sluice_abi::MAX_FRAMES, "the largest request must fit");
 
-/// Proof that a module's gate is drained.
-pub(crate) type ModuleDrained<'gate> = Drained<'gate, AtomicU64, PoolSlice<Shard<AtomicU64>>>;
+/// Proof that a module's gate is closed and that nothing is out: what freeing a slab needs. Only
+/// [`crate::path::Path::claim`] gives it out.
+pub type ModuleDrained<'gate> = Drained<'gate, AtomicU64, PoolSlice<Shard<AtomicU64>>>;
 
 /// Where a frame in flight belongs: kept by its slot, since nothing else travels with it.
 #[derive(Clone, Copy, Debug)]
@@ -64,21 +67,20 @@ impl Ticket {
 }
 
 /// One slot, built once.
-pub(crate) struct Record {
-    /// The list over the slot's memory.
-    pub(crate) list: Prebuilt,
+pub(crate) struct Record<T> {
+    list: Prebuilt,
     address: NonNull<u8>,
     ticket: AtomicU64,
     /// The request that is kept here while this is its first slot.
-    pub(crate) request: Request,
+    pub(crate) request: Request<T>,
 }
 
-// SAFETY: the address is only written by whoever took the slot.
-unsafe impl Send for Record {}
+// SAFETY: the address is only written by whoever took the slot, and the request's host is shared.
+unsafe impl<T: Send + Sync> Send for Record<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Record {}
+unsafe impl<T: Send + Sync> Sync for Record<T> {}
 
-impl Record {
+impl<T> Record<T> {
     /// Remembers where the frame belongs.
     pub(crate) fn set_ticket(&self, ticket: Ticket) {
         self.ticket.store(ticket.pack(), Ordering::Release);
@@ -88,6 +90,14 @@ impl Record {
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket::unpack(self.ticket.load(Ordering::Acquire))
     }
+}
+
+/// What is the same for all lists of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) handle: Handle,
+    pub(crate) info_slots: usize,
+    pub(crate) cancel_id: u64,
 }
 
 /// Memory of one slab.
@@ -107,38 +117,47 @@ impl Memory {
 
 /// All slots of a module. It has no `Drop`: [`Slabs::free`] frees it.
 #[must_use = "slabs that are dropped are never freed"]
-pub(crate) struct Slabs {
+pub struct Slabs<T> {
     /// How slots are laid out.
     pub(crate) layout: SlotLayout,
     /// Free slots.
     pub(crate) map: SlotMap<AtomicU64, PoolSlice<AtomicU64>>,
     /// `MEMORY_…` of the first slab.
     pub(crate) kind: u32,
-    records: PoolSlice<Option<Record>>,
+    records: PoolSlice<Option<Record<T>>>,
     pool: Pool,
     memory: [Option<Memory>; SLABS as usize],
     adapter: Option<DmaAdapter>,
 }
 
-impl Slabs {
+/// What slabs are built for.
+#[derive(Clone, Copy)]
+pub(crate) struct Purpose {
+    pub(crate) handle: Handle,
+    pub(crate) device: Option<PhysicalDevice>,
+    pub(crate) layout: SlotLayout,
+    pub(crate) tag: Tag,
+}
+
+impl<T: Host> Slabs<T> {
     /// Allocates and builds everything that sending needs, so that sending allocates nothing.
     pub(crate) fn build(
         passive: &Passive<'_>,
-        module: &Module,
-        layout: SlotLayout,
+        host: &Shared<T>,
+        purpose: Purpose,
     ) -> Result<Self, OutOfMemory> {
-        let length = layout.slab_length(SLOTS_PER_SLAB);
-        let (adapter, kind) = adapter(passive, module, length);
+        let Purpose { handle, device, layout, tag } = purpose;
+        let (adapter, kind) = adapter(passive, device, layout.slab_length(SLOTS_PER_SLAB));
         let mut slabs = Self {
             layout,
-            map: SlotMap::new(PoolSlice::new(words_for(SLOTS), TAG, |_| AtomicU64::new(0))?, SLOTS),
+            map: SlotMap::new(PoolSlice::new(words_for(SLOTS), tag, |_| AtomicU64::new(0))?, SLOTS),
             kind,
-            records: PoolSlice::new(SLOTS as usize, TAG, |_| None)?,
-            pool: Pool::new(module.handle, TAG)?,
+            records: PoolSlice::new(SLOTS as usize, tag, |_| None)?,
+            pool: Pool::new(handle, tag)?,
             memory: [const { None }; SLABS as usize],
             adapter,
         };
-        match slabs.fill(passive, module) {
+        match slabs.fill(passive, host, purpose) {
             Ok(()) => Ok(slabs),
             Err(error) => {
                 // SAFETY: nothing was ever sent from these slabs.
@@ -148,7 +167,7 @@ impl Slabs {
         }
     }
 
-    fn fill(&mut self, passive: &Passive<'_>, module: &Module) -> Result<(), OutOfMemory> {
+    fn fill(&mut self, passive: &Passive<'_>, host: &Shared<T>, purpose: Purpose) -> Result<(), OutOfMemory> {
         let length = self.layout.slab_length(SLOTS_PER_SLAB);
         for slab in 0..SLABS {
             let common = self.adapter.as_ref().and_then(|adapter| adapter.common_buffer(passive, length));
@@ -159,7 +178,7 @@ impl Slabs {
                 if slab == 0 {
                     self.kind = MEMORY_NONPAGED;
                 }
-                Memory::Pool(PoolSlice::new(length.div_ceil(8) as usize, TAG, |_| 0)?)
+                Memory::Pool(PoolSlice::new(length.div_ceil(8) as usize, purpose.tag, |_| 0)?)
             };
             let base = memory.address();
             if let Some(place) = self.memory.get_mut(slab as usize) {
@@ -170,10 +189,10 @@ impl Slabs {
                 // SAFETY: the slab has room for SLOTS_PER_SLAB slots of one stride each.
                 let address = unsafe { base.add((offset * self.layout.stride) as usize) };
                 // SAFETY: the slab's memory is nonpaged and is freed after its lists.
-                let list =
-                    unsafe { self.pool.prebuilt(module.handle, address, self.layout.mapped_length(), slot) }?;
-                let record =
-                    Record { list, address, ticket: AtomicU64::new(0), request: Request::new(module) };
+                let list = unsafe {
+                    self.pool.prebuilt(purpose.handle, address, self.layout.mapped_length(), slot)
+                }?;
+                let record = Record { list, address, ticket: AtomicU64::new(0), request: Request::new(host) };
                 if let Some(place) = self.records.get_mut(slot as usize) {
                     *place = Some(record);
                 }
@@ -183,22 +202,59 @@ impl Slabs {
     }
 
     /// A slot's record.
-    pub(crate) fn record(&self, slot: u32) -> Option<&Record> {
+    pub(crate) fn record(&self, slot: u32) -> Option<&Record<T>> {
         self.records.get(slot as usize)?.as_ref()
     }
 
-    /// Writes a frame into a slot that was taken.
-    ///
-    /// # Safety
-    /// `frame` points to `length` readable bytes; `length` is at most the layout's longest frame.
-    pub(crate) unsafe fn write(&self, slot: &Slot<Taken>, frame: *const u8, length: u32) {
-        let Some(record) = self.record(slot.index()) else { return };
+    /// Writes a frame into a slot that was taken, and returns its list, to be sent: from there on the slot is in
+    /// flight.
+    pub(crate) fn load(
+        &self,
+        slot: Slot<Taken>,
+        pages: &LockedPages<'_>,
+        offset: usize,
+        ticket: Ticket,
+        about: Sending,
+    ) -> Option<List> {
+        let record = self.record(slot.index())?;
+        let length = ticket.length.min(self.layout.max_frame);
         // SAFETY: the frame's room starts after the backfill, inside the slot.
         let room = unsafe { record.address.add(self.layout.backfill as usize) };
-        // SAFETY: the slot was taken, so its bytes are this caller's; the client's pages are locked elsewhere.
-        unsafe { frame.copy_to_nonoverlapping(room.as_ptr(), length as usize) };
+        // SAFETY: the slot was taken, so its bytes are this caller's, and it has room for the longest frame.
+        let room = unsafe { core::slice::from_raw_parts_mut(room.as_ptr(), length as usize) };
+        let read = pages.read(offset, room);
+        debug_assert!(read, "the request's check has shown that its frames lie inside its pages");
         #[cfg(debug_assertions)]
         canary::set(record.address, &self.layout);
+        record.set_ticket(ticket);
+        let Sending { handle, info_slots, cancel_id } = about;
+        // SAFETY: the slot was taken from the map, so the driver owns its list.
+        let list =
+            unsafe { record.list.prepare(handle, self.layout.backfill, length, info_slots, cancel_id) };
+        let _in_flight: Slot<InFlight> = slot.filled().submitted();
+        Some(list)
+    }
+
+    /// The slot that keeps `request`, and its ticket.
+    pub(crate) fn keeper_of(&self, request: &Request<T>) -> Option<(u32, Ticket)> {
+        (0..self.map.slots()).find_map(|slot| {
+            let record = self.record(slot)?;
+            core::ptr::eq(&raw const record.request, request).then(|| (slot, record.ticket()))
+        })
+    }
+
+    /// Collects the cancel ids of requests that came through `file`, from slot `next` on; returns how many.
+    pub(crate) fn cancel_ids(&self, file: File, next: &mut u32, ids: &mut [u64]) -> usize {
+        let mut found = 0;
+        while *next < self.map.slots() {
+            let Some(place) = ids.get_mut(found) else { break };
+            if let Some(id) = self.record(*next).and_then(|record| record.request.cancel_id_for(file)) {
+                *place = id;
+                found += 1;
+            }
+            *next += 1;
+        }
+        found
     }
 
     /// In debug builds, checks that nobody wrote behind the frame's room.
@@ -213,7 +269,7 @@ impl Slabs {
     }
 
     /// Frees everything. The proof says that no device may still touch the memory.
-    pub(crate) fn free(self, passive: &Passive<'_>, _proof: &ModuleDrained<'_>) {
+    pub fn free(self, passive: &Passive<'_>, _proof: &ModuleDrained<'_>) {
         // SAFETY: the proof shows that every list of the module has come back and that none can be sent.
         unsafe { self.release(passive) };
     }
@@ -240,11 +296,10 @@ impl Slabs {
 ///
 /// No document grants or denies a filter this use of the card's adapter; the card maps what is sent by itself
 /// in every case, so nothing but the place of the memory depends on it.
-fn adapter(passive: &Passive<'_>, module: &Module, length: u32) -> (Option<DmaAdapter>, u32) {
-    let device = module.info.physical_device;
-    if !device.is_null() {
+fn adapter(passive: &Passive<'_>, device: Option<PhysicalDevice>, length: u32) -> (Option<DmaAdapter>, u32) {
+    if let Some(device) = device {
         // SAFETY: the device is the one that the module is attached to; slabs are freed before it detaches.
-        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device, length) } {
+        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device.raw(), length) } {
             return (Some(adapter), MEMORY_ADAPTER);
         }
     }

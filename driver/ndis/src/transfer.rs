@@ -1,28 +1,29 @@
 //! A send request whose frames are out.
 #![expect(unsafe_code, reason = "keeps the request's IRP and its locked pages as pointers")]
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use sluice_abi::FrameResult;
-use sluice_core::gate::{Direction, Pass};
 use sluice_core::transfer::Transfer;
-use sluice_kernel::irp::{self, Irp};
-use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IRP};
+use sluice_kernel::irp::{self, File, Irp, LockedPages};
+use sluice_kernel::irql::AtMostDispatch;
+use sluice_kernel::shared::Shared;
+use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IRP, STATUS_SUCCESS};
 
-use crate::module::Module;
-use crate::status;
+use crate::path::Host;
 
 /// Kept by the first slot of the request, which goes back to the map last.
 ///
 /// # Invariants
-/// While the request is out, `irp` is a pending IRP that this driver owns, and `results` points to
-/// `frames` results in its locked pages. The first slot's share of the gate is held, so the module stays.
-pub(crate) struct Request {
-    module: *const Module,
+/// While the request is out, `irp` is a pending IRP that this driver owns, and `pages` and `length` are its locked
+/// pages. The first slot's share of the gate is held, so the host and its slabs stay.
+pub(crate) struct Request<T> {
+    host: *const T,
     transfer: Transfer<AtomicU64>,
     irp: AtomicPtr<IRP>,
     file: AtomicPtr<FILE_OBJECT>,
-    results: AtomicPtr<u8>,
+    pages: AtomicPtr<u8>,
+    length: AtomicUsize,
     frames: AtomicU32,
     cancel_id: AtomicU64,
 }
@@ -38,32 +39,35 @@ impl Finished {
     /// Tells the client. Comes before the slot and the share go back.
     pub(crate) fn complete(self) {
         let length = self.frames as usize * size_of::<FrameResult>();
-        let _ = self.irp.complete(status::SUCCESS, length);
+        let _ = self.irp.complete(STATUS_SUCCESS, length);
     }
 }
 
-impl Request {
+impl<T: Host> Request<T> {
     /// A request that is not in use.
-    pub(crate) fn new(module: &Module) -> Self {
+    pub(crate) fn new(host: &Shared<T>) -> Self {
         Self {
-            module,
+            host: host.address(),
             transfer: Transfer::new(),
             irp: AtomicPtr::default(),
             file: AtomicPtr::default(),
-            results: AtomicPtr::default(),
+            pages: AtomicPtr::default(),
+            length: AtomicUsize::new(0),
             frames: AtomicU32::new(0),
             cancel_id: AtomicU64::new(0),
         }
     }
 
     /// Takes the IRP over. Nothing was sent yet.
-    pub(crate) fn start(&self, irp: Irp, results: NonNull<u8>, frames: u32, cancel_id: u64) {
+    pub(crate) fn start(&self, irp: Irp, frames: u32, cancel_id: u64) {
         self.transfer.start(frames);
-        self.results.store(results.as_ptr(), Ordering::Relaxed);
+        let pages = irp.locked_pages().unwrap_or(LockedPages::none());
+        self.length.store(pages.length(), Ordering::Relaxed);
+        self.pages.store(pages.address().as_ptr(), Ordering::Relaxed);
         self.frames.store(frames, Ordering::Relaxed);
         self.cancel_id.store(cancel_id, Ordering::Relaxed);
         irp.set_context(self);
-        self.file.store(irp.file(), Ordering::Release);
+        self.file.store(irp.file().address(), Ordering::Release);
         self.irp.store(irp.into_raw().as_ptr(), Ordering::Release);
     }
 
@@ -75,7 +79,7 @@ impl Request {
     pub(crate) fn arm(&self) -> Option<Irp> {
         let irp = self.raw_irp()?;
         // SAFETY: the request holds the IRP.
-        unsafe { irp::set_cancel_routine(irp, Some(cancel)) };
+        unsafe { irp::set_cancel_routine(irp, Some(cancel::<T>)) };
         // SAFETY: nothing was sent, so the frames' share keeps the IRP alive.
         if !unsafe { irp::cancelled(irp) } {
             return None;
@@ -92,13 +96,11 @@ impl Request {
 
     /// Writes one frame's result.
     pub(crate) fn set_result(&self, frame: u32, result: FrameResult) {
-        let results = self.results.load(Ordering::Relaxed);
-        if frame >= self.frames.load(Ordering::Relaxed) || results.is_null() {
-            return;
-        }
-        let place = results.cast::<FrameResult>().wrapping_add(frame as usize);
-        // SAFETY: the locked pages hold a result for each frame; they need not be aligned.
-        unsafe { place.write_unaligned(result) };
+        let Some(address) = NonNull::new(self.pages.load(Ordering::Relaxed)) else { return };
+        // SAFETY: the request is out, so its IRP is not completed and its pages are locked.
+        let pages = unsafe { LockedPages::of(address, self.length.load(Ordering::Relaxed)) };
+        let written = pages.write(frame as usize * size_of::<FrameResult>(), &result.0.to_le_bytes());
+        debug_assert!(written, "the pages have room for a result of each frame");
     }
 
     /// `frames` frames came back. After the last one, and unless the cancel routine still runs, the caller
@@ -127,33 +129,34 @@ impl Request {
     fn close(&self) {
         self.file.store(core::ptr::null_mut(), Ordering::Release);
         self.irp.store(core::ptr::null_mut(), Ordering::Release);
-        self.results.store(core::ptr::null_mut(), Ordering::Relaxed);
+        self.pages.store(core::ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// The cancel id, if the request is out and came through `file`.
-    pub(crate) fn cancel_id_for(&self, file: *mut FILE_OBJECT) -> Option<u64> {
-        (self.file.load(Ordering::Acquire) == file).then(|| self.cancel_id.load(Ordering::Relaxed))
+    pub(crate) fn cancel_id_for(&self, file: File) -> Option<u64> {
+        (self.file.load(Ordering::Acquire) == file.address()).then(|| self.cancel_id.load(Ordering::Relaxed))
     }
 }
 
 /// Called with the cancel spin lock held when a client cancels a request that is out.
-unsafe extern "C" fn cancel(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+unsafe extern "C" fn cancel<T: Host>(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     let Some(raw) = NonNull::new(irp) else { return };
     // SAFETY: the cancel routine's share keeps the IRP alive; it is not completed through this value.
     let context = unsafe { Irp::from_raw(raw) }.context();
     // SAFETY: this is the cancel routine, and the lock was not released yet.
     unsafe { irp::release_cancel_lock(raw) };
-    // SAFETY: `start` kept the request here; its share of the gate keeps the module and its slabs.
-    let request: &Request = unsafe { &*context.cast() };
+    // SAFETY: cancel routines run at DISPATCH_LEVEL or below, and the cancel lock was released.
+    let mut level = unsafe { AtMostDispatch::assume() };
+    // SAFETY: `start` kept the request here; its share of the gate keeps the host and its slabs.
+    let request: &Request<T> = unsafe { &*context.cast() };
     // SAFETY: as above.
-    let module = unsafe { &*request.module };
-    module.handle.cancel_sends(request.cancel_id.load(Ordering::Relaxed));
+    let host = unsafe { Shared::borrow(request.host) };
+    let path = host.path();
+    path.handle().cancel_sends(&level, request.cancel_id.load(Ordering::Relaxed));
     if request.transfer.give_up() {
-        module.finish_late(request.finish(raw), request);
+        let share = path.finish_late(request.finish(raw), request);
+        // Dropped when nothing of the host is borrowed any more.
+        let last = share.and_then(|share| T::left(&host, &mut level, share));
+        drop(last);
     }
-}
-
-/// The share of the gate that a request's first slot holds.
-pub(crate) const fn share(shard: u16) -> Pass {
-    Pass::resume(shard, Direction::Send, 1)
 }

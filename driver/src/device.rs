@@ -5,7 +5,7 @@ use sluice_abi::{
 };
 use sluice_core::lifecycle::State;
 use sluice_core::request::parse_bind;
-use sluice_kernel::device::ControlDevice;
+use sluice_kernel::device::{ControlDevice, DeviceObject};
 use sluice_kernel::irp::{Control, Disposition, File, Irp};
 use sluice_kernel::irql::Passive;
 use sluice_kernel::pool::Tag;
@@ -36,7 +36,7 @@ impl ControlDevice for Device {
     type Handle = ClientHandle;
     const TAG: Tag = TAG;
 
-    fn create(_passive: &mut Passive<'_>) -> Result<ClientHandle, NTSTATUS> {
+    fn create(_passive: &mut Passive<'_>, _device: DeviceObject) -> Result<ClientHandle, NTSTATUS> {
         Ok(ClientHandle::default())
     }
 

@@ -43,21 +43,27 @@ pub(crate) fn run(all: bool) -> Result<()> {
         println!("{}", driver(*flavor)?.display());
     }
     if all {
-        println!("{}", wrong_driver()?.display());
+        println!("{}", lab_driver("wrong", "release")?.display());
+        println!("{}", lab_driver("primitives", "release")?.display());
+        println!("{}", lab_driver("primitives", "checked")?.display());
         c_drivers()?.iter().for_each(|image| println!("{}", image.display()));
     }
     Ok(())
 }
 
-/// Builds the wrong driver of the tests. Its image is not checked: it is wrong.
-fn wrong_driver() -> Result<PathBuf> {
-    process::run(driver_cargo("build", "sluice-lab-wrong")?.args(["--profile", "release"]))?;
-    let built = process::root().join("target/driver").join(TARGET).join("release");
+/// Builds a driver of the tests, `tests/lab/NAME`. Its image is not checked: it may be wrong on purpose.
+fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
+    process::run(driver_cargo("build", &format!("sluice-lab-{name}"))?.args(["--profile", profile]))?;
+    let built = process::root().join("target/driver").join(TARGET).join(profile);
     let folder = process::root().join("target/lab");
     fs::create_dir_all(&folder)?;
-    copy(&built.join("sluice_lab_wrong.dll"), &folder.join("wrong.sys"))?;
-    copy(&built.join("sluice_lab_wrong.pdb"), &folder.join("wrong.pdb"))?;
-    Ok(folder.join("wrong.sys"))
+    let image = match profile {
+        "release" => folder.join(format!("{name}.sys")),
+        other => folder.join(format!("{name}-{other}.sys")),
+    };
+    copy(&built.join(format!("sluice_lab_{name}.dll")), &image)?;
+    copy(&built.join(format!("sluice_lab_{name}.pdb")), &image.with_extension("pdb"))?;
+    Ok(image)
 }
 
 /// Drivers in C of the tests, and how many faults each can be built with.

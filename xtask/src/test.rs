@@ -64,7 +64,7 @@ fn clippy() -> Result<()> {
 
 fn clippy_driver() -> Result<()> {
     let mut clippy = build::driver_cargo("clippy", "sluice")?;
-    for package in ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong"] {
+    for package in ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong", "sluice-lab-primitives"] {
         clippy.args(["--package", package]);
     }
     process::run(clippy.args(["--quiet", "--", "-D", "warnings"]))

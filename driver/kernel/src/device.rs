@@ -47,8 +47,8 @@ pub trait ControlDevice: 'static {
     /// Tag of the handles.
     const TAG: Tag;
 
-    /// A handle is opened.
-    fn create(passive: &mut Passive<'_>) -> Result<Self::Handle, NTSTATUS>;
+    /// A handle to `device` is opened.
+    fn create(passive: &mut Passive<'_>, device: DeviceObject) -> Result<Self::Handle, NTSTATUS>;
 
     /// The last handle to a file object was closed: what came through it and waits is cancelled.
     fn cleanup(passive: &mut Passive<'_>, handle: &Self::Handle, file: File);
@@ -91,9 +91,11 @@ unsafe fn context<'a, D: ControlDevice>(file: File) -> Option<&'a D::Handle> {
     unsafe { context.cast::<D::Handle>().as_ref() }
 }
 
-unsafe extern "C" fn create<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+unsafe extern "C" fn create<D: ControlDevice>(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     let work = |passive: &mut Passive<'_>, irp: Irp| {
-        let handle = match D::create(passive) {
+        let Some(device) = NonNull::new(device) else { return irp.complete(STATUS_INVALID_PARAMETER, 0) };
+        // SAFETY: a device object lives while handles to it are open, and longer if work items refer to it.
+        let handle = match D::create(passive, unsafe { DeviceObject::from_raw(device) }) {
             Ok(handle) => handle,
             Err(refused) => return irp.complete(refused, 0),
         };

@@ -50,7 +50,7 @@ impl WorkItem {
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.
-    pub fn start<T: Work>(&self, device: &DeviceObject, host: &Shared<T>) -> Result<(), OutOfMemory> {
+    pub fn start<T: Work>(&self, device: DeviceObject, host: &Shared<T>) -> Result<(), OutOfMemory> {
         self.life.start(self, host);
         // SAFETY: the device object is alive.
         let item = unsafe { IoAllocateWorkItem(device.raw()) };

@@ -110,6 +110,18 @@ pub(crate) struct CallFrame {
 }
 
 impl CallFrame {
+    /// Where the kernel stack ends and begins that the call came from.
+    pub(crate) fn stack_limits(&self) -> (u64, u64) {
+        let frame: *const Self = self;
+        let region = frame as u64 & !(ALIGNMENT - 1);
+        (region + CONTROL - KERNEL_STACK, region + CONTROL)
+    }
+
+    /// The caller's stack pointer.
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        (&raw const self.home) as u64
+    }
+
     /// Argument `index` of the call.
     pub(crate) fn argument(&self, index: usize) -> u64 {
         if let Some(value) = self.registers.get(index) {

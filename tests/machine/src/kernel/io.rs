@@ -20,6 +20,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
         machine.io.release_cancel_lock(machine, call.arg(0) as u8);
         0
     }),
+    function!("IoGetStackLimits", 2, Any, |_, call| {
+        let (low, high) = call.stack_limits();
+        put::<u64>(call.arg(0), low);
+        put::<u64>(call.arg(1), high);
+        0
+    }),
+    function!("IoGetRemainingStackSize", 0, Any, |_, call| call.stack_pointer() - call.stack_limits().0),
     function!("IoCsqInitialize", 7, Any, |_, call| csq_initialize(call, CSQ)),
     function!("IoCsqInitializeEx", 7, Any, |_, call| csq_initialize(call, CSQ_EX)),
     function!("IoCsqInsertIrp", 3, Dispatch, csq_insert),

@@ -94,6 +94,16 @@ impl Call<'_> {
         self.frame.argument(index)
     }
 
+    /// Where the caller's kernel stack ends and begins.
+    pub(crate) fn stack_limits(&self) -> (u64, u64) {
+        self.frame.stack_limits()
+    }
+
+    /// The caller's stack pointer.
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        self.frame.stack_pointer()
+    }
+
     /// Where the call returns to.
     pub(crate) fn caller(&self) -> u64 {
         self.frame.return_address

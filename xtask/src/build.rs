@@ -46,6 +46,7 @@ pub(crate) fn run(all: bool) -> Result<()> {
         println!("{}", lab_driver("wrong", "release")?.display());
         println!("{}", lab_driver("primitives", "release")?.display());
         println!("{}", lab_driver("primitives", "checked")?.display());
+        println!("{}", lab_driver("cost", "release")?.display());
         c_drivers()?.iter().for_each(|image| println!("{}", image.display()));
     }
     Ok(())

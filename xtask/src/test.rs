@@ -64,7 +64,9 @@ fn clippy() -> Result<()> {
 
 fn clippy_driver() -> Result<()> {
     let mut clippy = build::driver_cargo("clippy", "sluice")?;
-    for package in ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong", "sluice-lab-primitives"] {
+    for package in
+        ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong", "sluice-lab-primitives", "sluice-lab-cost"]
+    {
         clippy.args(["--package", package]);
     }
     process::run(clippy.args(["--quiet", "--", "-D", "warnings"]))

@@ -48,7 +48,12 @@ fn once(image: &Path, number: u32, clients: usize, seed: u64) -> Answers {
         panic!("exercise {number}, seed {seed}: {bugcheck}");
     }
     let answers = answers.borrow().clone();
-    assert_eq!(answers.len(), clients, "exercise {number}, seed {seed}: waits {:?}", machine.waiting_threads());
+    assert_eq!(
+        answers.len(),
+        clients,
+        "exercise {number}, seed {seed}: waits {:?}",
+        machine.waiting_threads()
+    );
     answers
 }
 

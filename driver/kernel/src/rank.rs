@@ -37,6 +37,13 @@ impl Rank for Leaf {
 }
 
 impl After<NoLock> for Leaf {}
+impl After<Nothing> for Leaf {}
+
+/// No token has this rank. Every rank comes after it, so that the compiler never takes the one impl that there is
+/// for what is meant, and says which ranks do not fit instead of which types.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Nothing {}
 
 /// Declares ranks in the order in which their locks are taken: `ranks! { pub Table; pub Entry; }`.
 #[macro_export]
@@ -55,6 +62,7 @@ macro_rules! ranks {
     (@order $order:expr;) => {};
     (@pairs $first:ident $($rest:ident)*) => {
         impl $crate::rank::After<$crate::rank::NoLock> for $first {}
+        impl $crate::rank::After<$crate::rank::Nothing> for $first {}
         impl $crate::rank::After<$first> for $crate::rank::Leaf {}
         $(impl $crate::rank::After<$first> for $rest {})*
         $crate::ranks!(@pairs $($rest)*);

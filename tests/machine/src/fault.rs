@@ -87,6 +87,10 @@ unsafe extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *m
     let stack_pointer = registers[libc::REG_RSP as usize] as u64;
     let instruction = registers[libc::REG_RIP as usize] as u64;
     let in_driver = try_current().is_some_and(|machine| machine.memory.areas.images.contains(instruction));
+    // A page of an image that is being loaded comes from its file, where the thread may wait for it.
+    if thread.irql.get() < DISPATCH && try_current().is_some_and(|machine| machine.memory.page_in(address)) {
+        return;
+    }
     // What cannot be fetched cannot be emulated.
     let fetched = registers[libc::REG_ERR as usize] & 16 == 0 && address != instruction;
     if in_driver && fetched && crate::emulate::instruction(registers, address, &thread.irql) {
@@ -167,6 +171,14 @@ fn explain(machine: &Machine, fault: Fault) -> ! {
     }
     let who = if fault.in_driver { "The driver" } else { "A function of the system that the driver called" };
     let shown = machine.memory.areas.canonical(fault.address);
+    if machine.memory.is_late(fault.address) && irql >= u64::from(DISPATCH) {
+        let text = format!(
+            "{who} {} {shown:#x}, which the loader has not made resident yet, at IRQL {irql}",
+            access.verb
+        );
+        let arguments = [fault.address, irql, access.operation, fault.instruction];
+        machine.stop_for_good(&rule::PAGED_AT_DISPATCH, arguments, text);
+    }
     if machine.memory.is_pageable(fault.address) && irql >= u64::from(DISPATCH) {
         let text = format!("{who} {} {shown:#x}, which can be paged out, at IRQL {irql}", access.verb);
         let arguments = [fault.address, irql, access.operation, fault.instruction];

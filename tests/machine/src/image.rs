@@ -1,4 +1,5 @@
-//! Loading driver images: sections at their protections, relocations, imports by name.
+//! Driver images in memory: sections at their protections, relocations, imports and exports by name. In which order
+//! images that import from each other are loaded is `loader.rs`'s.
 #![expect(unsafe_code, reason = "maps executable memory")]
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use object::LittleEndian as LE;
 use object::pe;
-use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, PeFile64};
+use object::read::pe::{ExportTarget, ImageNtHeaders, ImageOptionalHeader, PeFile64};
 
 use crate::machine::current;
 use crate::memory::{PAGE, fill_bytes, get, put, put_bytes};
@@ -41,6 +42,9 @@ pub(crate) struct Image {
     pub(crate) sections: Vec<Section>,
     pub(crate) preferred_base: u64,
     pub(crate) unloaded: Cell<bool>,
+    /// What other images may import, by name.
+    exports: HashMap<String, u64>,
+    data: Rc<Vec<u8>>,
 }
 
 /// An export of the machine that images may import.
@@ -54,23 +58,14 @@ pub(crate) enum Export {
 const ROOM: u64 = 32 << 20;
 
 impl Image {
-    /// Loads an image as the machine's n-th. `resolve` finds an export by module and name.
-    pub(crate) fn load(
-        path: &Path,
-        number: usize,
-        resolve: &dyn Fn(&str, &str) -> Option<Export>,
-    ) -> Result<Self> {
+    /// Maps an image as the machine's n-th: its bytes are there, at its place, and nothing is protected or bound yet.
+    pub(crate) fn map(path: &Path, number: usize) -> Result<Self> {
         let data = read(path)?;
-        Self::load_data(path, number, &data, resolve)
-            .with_context(|| format!("cannot load {}", path.display()))
+        Self::map_data(path, number, &data).with_context(|| format!("cannot load {}", path.display()))
     }
 
-    fn load_data(
-        path: &Path,
-        number: usize,
-        data: &[u8],
-        resolve: &dyn Fn(&str, &str) -> Option<Export>,
-    ) -> Result<Self> {
+    fn map_data(path: &Path, number: usize, shared: &Rc<Vec<u8>>) -> Result<Self> {
+        let data = shared.as_slice();
         let file = PeFile64::parse(data).context("not a 64-bit PE image")?;
         let machine = file.nt_headers().file_header().machine.get(LE);
         ensure!(machine == pe::IMAGE_FILE_MACHINE_AMD64, "the image is for another processor than x64");
@@ -96,6 +91,8 @@ impl Image {
             sections: Vec::new(),
             preferred_base: optional.image_base(),
             unloaded: Cell::new(false),
+            exports: exports(&file, base)?,
+            data: shared.clone(),
         };
         let headers = (optional.size_of_headers() as usize).min(data.len());
         put_bytes(base, data.get(..headers).unwrap_or_default());
@@ -125,15 +122,53 @@ impl Image {
             });
         }
         image.relocate(&file)?;
-        image.bind(&file, resolve)?;
-        for section in &image.sections {
+        protect(base, PAGE, libc::PROT_READ);
+        Ok(image)
+    }
+
+    /// The modules that it imports from, in the order of its import table.
+    pub(crate) fn modules(&self) -> Result<Vec<String>> {
+        let file = PeFile64::parse(self.data.as_slice())?;
+        let mut modules = Vec::new();
+        if let Some(table) = file.import_table()? {
+            let mut descriptors = table.descriptors()?;
+            while let Some(descriptor) = descriptors.next()? {
+                let name = table.name(descriptor.name.get(LE))?;
+                modules.push(String::from_utf8_lossy(name).to_ascii_lowercase());
+            }
+        }
+        Ok(modules)
+    }
+
+    /// Fills its import table. `resolve` finds an export by module and name.
+    pub(crate) fn bind(&self, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<()> {
+        let file = PeFile64::parse(self.data.as_slice())?;
+        let (bound, missing) = imports(&file, resolve)?;
+        ensure!(
+            missing.is_empty(),
+            "cannot load {}: the machine has no {}",
+            self.path.display(),
+            missing.join(", ")
+        );
+        for (place, Export::Address(address)) in bound {
+            put(self.base + place, address);
+        }
+        Ok(())
+    }
+
+    /// What it exports under a name.
+    pub(crate) fn export(&self, name: &str) -> Option<u64> {
+        self.exports.get(name).copied()
+    }
+
+    /// Its sections get the protections that they have from now on, and stay in memory, but for the pageable ones.
+    pub(crate) fn settle(&self) {
+        for section in &self.sections {
             protect(section.start, section.length.next_multiple_of(PAGE), section.protection);
             if section.pageable {
                 current().memory.add_pageable(section.start, section.length, section.protection);
             }
         }
-        protect(base, PAGE, libc::PROT_READ);
-        Ok(image)
     }
 
     fn relocate(&self, file: &PeFile64<'_>) -> Result<()> {
@@ -153,15 +188,6 @@ impl Image {
                     other => bail!("relocation of unknown type {other:?}"),
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn bind(&self, file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<()> {
-        let (bound, missing) = imports(file, resolve)?;
-        ensure!(missing.is_empty(), "the machine has no {}", missing.join(", "));
-        for (place, Export::Address(address)) in bound {
-            put(self.base + place, address);
         }
         Ok(())
     }
@@ -227,6 +253,19 @@ fn read(path: &Path) -> Result<Rc<Vec<u8>>> {
         files.insert(path.to_path_buf(), (time, length, data.clone()));
         Ok(data)
     })
+}
+
+/// The exports of an image at a base.
+fn exports(file: &PeFile64<'_>, base: u64) -> Result<HashMap<String, u64>> {
+    let mut found = HashMap::new();
+    if let Some(table) = file.export_table()? {
+        for export in table.exports()? {
+            if let (Some(name), ExportTarget::Address(address)) = (export.name, export.target) {
+                found.insert(String::from_utf8_lossy(name).into_owned(), base + u64::from(address));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What an image imports that the machine does not have, as `module!name`.

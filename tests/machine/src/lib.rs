@@ -7,12 +7,14 @@
 #![expect(clippy::indexing_slicing, reason = "the machine's own tables; a wrong index stops a test")]
 
 pub mod bugcheck;
+pub mod card;
 mod emulate;
 mod fault;
 mod image;
 mod io;
 mod kernel;
 pub mod life;
+mod loader;
 mod log;
 mod machine;
 mod memory;

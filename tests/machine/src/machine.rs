@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::bugcheck::Bugcheck;
+use crate::card::Cards;
 use crate::image::Image;
 use crate::io::IoManager;
 use crate::kernel::Kernel;
@@ -87,6 +88,8 @@ pub struct Machine {
     pub(crate) dma: Dma,
     pub(crate) ndis: Ndis,
     pub(crate) drivers: RefCell<Vec<Driver>>,
+    pub(crate) loader_log: RefCell<Vec<String>>,
+    pub(crate) cards: Cards,
     pub(crate) stopped: RefCell<Option<Bugcheck>>,
     pub(crate) debug_output: RefCell<Vec<String>>,
     pub(crate) echo_debug_output: Cell<bool>,
@@ -122,6 +125,8 @@ pub(crate) struct Driver {
     pub(crate) object: u64,
     pub(crate) service: String,
     pub(crate) unloaded: bool,
+    /// Whether it was loaded for another image, and not as a driver.
+    pub(crate) library: bool,
 }
 
 thread_local! {
@@ -163,6 +168,8 @@ impl Machine {
             dma: Dma::default(),
             ndis: Ndis::default(),
             drivers: RefCell::default(),
+            loader_log: RefCell::default(),
+            cards: Cards::default(),
             stopped: RefCell::default(),
             debug_output: RefCell::default(),
             echo_debug_output: Cell::new(false),
@@ -221,48 +228,47 @@ impl Machine {
     /// Loads a driver as the service of a name, which its registry path ends with.
     pub fn load_driver_as(&self, path: &Path, service: &str) -> Result<(), LoadError> {
         self.memory.open_paged(true);
-        let number = self.drivers.borrow().len();
-        let image = Image::load(path, number, &kernel::resolve).map_err(LoadError::Image)?;
-        let image = Rc::new(image);
-        let object = kernel::objects::driver_object(&image);
-        self.drivers.borrow_mut().push(Driver {
-            image: image.clone(),
-            object,
-            service: service.to_owned(),
-            unloaded: false,
-        });
-        let registry_path =
-            self.unicode_string(&format!("\\REGISTRY\\MACHINE\\SYSTEM\\ControlSet001\\Services\\{service}"));
-        let entry = image.entry;
-        let status = Rc::new(Cell::new(0));
-        let result = status.clone();
-        let (loaded, over) = (image.clone(), Rc::new(Cell::new(false)));
-        let ended = over.clone();
+        let outcome: Rc<RefCell<Option<Result<i32, anyhow::Error>>>> = Rc::default();
+        let (path, service, result) = (path.to_path_buf(), service.to_owned(), outcome.clone());
         self.scheduler.spawn("DriverEntry", move || {
             let machine = current();
-            result.set(machine.call(entry, &[object, registry_path]) as i32);
-            if result.get() >= 0 {
-                loaded.discard_init();
-                machine.ndis.driver_loaded(object);
-            }
-            ended.set(true);
+            let status = machine.load_image(&path, &service, 0).map(|(image, object)| {
+                let registry_path = machine.registry_path(&service);
+                let status = machine.call(image.entry, &[object, registry_path]) as i32;
+                if status >= 0 {
+                    image.discard_init();
+                    machine.ndis.driver_loaded(object);
+                } else {
+                    machine.drop_driver(object);
+                }
+                status
+            });
+            result.replace(Some(status));
         });
+        let over = outcome.clone();
         // A driver may have begun what never ends.
-        self.run_until(|| over.get()).map_err(LoadError::Stopped)?;
-        if status.get() < 0 {
-            image.unload();
-            if let Some(driver) = self.drivers.borrow_mut().get_mut(number) {
-                driver.unloaded = true;
-            }
-            return Err(LoadError::Refused(status.get()));
+        self.run_until(|| over.borrow().is_some()).map_err(LoadError::Stopped)?;
+        match outcome.take() {
+            Some(Ok(status)) if status >= 0 => Ok(()),
+            Some(Ok(status)) => Err(LoadError::Refused(status)),
+            Some(Err(error)) => Err(LoadError::Image(error)),
+            None => Err(LoadError::Image(anyhow!("DriverEntry never returned"))),
         }
-        Ok(())
+    }
+
+    /// `DriverEntry` failed: the image goes, and nothing of it is called.
+    fn drop_driver(&self, object: u64) {
+        if let Some(driver) = self.drivers.borrow_mut().iter_mut().find(|driver| driver.object == object) {
+            driver.image.unload();
+            driver.unloaded = true;
+        }
+        self.unload_libraries();
     }
 
     /// Unloads the driver that was loaded last: detaches it from every stack, calls its unload routine, and
     /// looks at what it left behind.
     pub fn unload_driver(&self) -> Result<(), Bugcheck> {
-        let index = self.drivers.borrow().iter().rposition(|driver| !driver.unloaded);
+        let index = self.drivers.borrow().iter().rposition(|driver| !driver.unloaded && !driver.library);
         let Some(index) = index else { return Ok(()) };
         self.scheduler.spawn("DriverUnload", move || current().unload(index));
         self.run_until_idle()
@@ -299,6 +305,7 @@ impl Machine {
         kernel::check_unload(self, &image);
         self.pool.check_unload(&image);
         image.unload();
+        self.unload_libraries();
     }
 
     /// Runs until nothing can happen any more, or a bugcheck.
@@ -316,6 +323,7 @@ impl Machine {
             if let Some(bugcheck) = self.stopped.borrow().as_ref() {
                 return Err(bugcheck.clone());
             }
+            self.cards.look(self);
             if done() || !self.scheduler.step() {
                 let stopped = self.stopped.borrow();
                 return stopped.as_ref().map_or(Ok(()), |bugcheck| Err(bugcheck.clone()));
@@ -501,6 +509,24 @@ impl Machine {
         let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, Vec::new(), Vec::new());
         bugcheck.irql = irql;
         bugcheck.thread = thread;
+        self.stopped.borrow_mut().get_or_insert(bugcheck);
+    }
+
+    /// Stops the machine for what a device did, unless the rule's option is off.
+    pub(crate) fn stop_for_device(
+        &self,
+        rule: &Rule,
+        arguments: [u64; 3],
+        text: String,
+        history: Vec<String>,
+    ) {
+        if !self.verifier.enforces(rule.option) {
+            return;
+        }
+        let [second, third, fourth] = arguments;
+        let arguments = [rule.first.unwrap_or(0), second, third, fourth];
+        let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, history, Vec::new());
+        bugcheck.thread = "a device".to_owned();
         self.stopped.borrow_mut().get_or_insert(bugcheck);
     }
 

@@ -141,6 +141,8 @@ pub(crate) struct Memory {
     small: RefCell<Small>,
     /// Pageable parts of images and whether paged memory can be touched now.
     pageable: RefCell<Vec<(u64, u64, i32)>>,
+    /// Sections of images that are being loaded: image, start, bytes, protection.
+    late: RefCell<Vec<(u64, u64, u64, i32)>>,
     paged_live: Cell<usize>,
     /// What was written in a freed block that is used again.
     modified: Cell<Option<u64>>,
@@ -167,6 +169,7 @@ impl Memory {
             blocks: RefCell::default(),
             small: RefCell::default(),
             pageable: RefCell::default(),
+            late: RefCell::default(),
             paged_live: Cell::new(0),
             modified: Cell::new(None),
             paged_open: Cell::new(true),
@@ -424,6 +427,40 @@ impl Memory {
     pub(crate) fn is_pageable(&self, address: u64) -> bool {
         self.areas.paged.contains(address)
             || self.pageable.borrow().iter().any(|part| (part.0..part.0 + part.1).contains(&address))
+    }
+
+    /// An image's sections are not resident yet: a page comes when it is touched, below `DISPATCH_LEVEL`.
+    pub(crate) fn add_late(&self, image: &crate::image::Image) {
+        for section in &image.sections {
+            let length = section.length.next_multiple_of(PAGE);
+            self.late.borrow_mut().push((image.base, section.start, length, section.protection));
+            protect(section.start, length / PAGE, libc::PROT_NONE);
+        }
+    }
+
+    /// The loader writes into an image whose sections are not resident.
+    pub(crate) fn open_late(&self, image: u64) {
+        for (_, start, length, _) in self.late.borrow().iter().filter(|part| part.0 == image) {
+            protect(*start, length / PAGE, libc::PROT_READ | libc::PROT_WRITE);
+        }
+    }
+
+    /// An image's sections are resident, or gone.
+    pub(crate) fn forget_late(&self, image: u64) {
+        self.late.borrow_mut().retain(|part| part.0 != image);
+    }
+
+    /// Whether an address lies in a section that is not resident yet.
+    pub(crate) fn is_late(&self, address: u64) -> bool {
+        self.late.borrow().iter().any(|part| address.wrapping_sub(part.1) < part.2)
+    }
+
+    /// A page of such a section is touched: it comes, and stays. False if it is no such page.
+    pub(crate) fn page_in(&self, address: u64) -> bool {
+        let Ok(late) = self.late.try_borrow() else { return false };
+        let Some(part) = late.iter().find(|part| address.wrapping_sub(part.1) < part.2) else { return false };
+        protect(address & !(PAGE - 1), 1, part.3);
+        true
     }
 
     /// Paged memory is there below `DISPATCH_LEVEL`; at and above it, it is as if paged out.

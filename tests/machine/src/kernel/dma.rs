@@ -46,6 +46,10 @@ struct Buffer {
     cached: u8,
 }
 
+/// What a device does.
+const READ: u64 = 1;
+const WRITE: u64 = 2;
+
 /// What a range of logical addresses leads to.
 #[derive(Clone, Copy, Debug)]
 struct Mapping {
@@ -114,13 +118,29 @@ impl Dma {
     /// A device reads memory through a logical address. It may do so at any time between start and completion of
     /// a transfer; memory that was freed meanwhile is out of its reach.
     pub(crate) fn device_read(&self, machine: &Machine, device: u64, logical: u64, length: u64) -> Vec<u8> {
-        match self.reach(machine, device, logical, length) {
+        match self.reach(machine, device, logical, length, READ) {
             Some(address) => crate::memory::bytes(address, length as usize),
             None => Vec::new(),
         }
     }
 
-    fn reach(&self, machine: &Machine, device: u64, logical: u64, length: u64) -> Option<u64> {
+    /// A device writes memory through a logical address; false if it cannot.
+    pub(crate) fn device_write(&self, machine: &Machine, device: u64, logical: u64, data: &[u8]) -> bool {
+        let reached = self.reach(machine, device, logical, data.len() as u64, WRITE);
+        if let Some(address) = reached {
+            crate::memory::put_bytes(address, data);
+        }
+        reached.is_some()
+    }
+
+    fn reach(
+        &self,
+        machine: &Machine,
+        device: u64,
+        logical: u64,
+        length: u64,
+        operation: u64,
+    ) -> Option<u64> {
         machine.checked();
         let found = {
             let mappings = self.mappings.borrow();
@@ -131,9 +151,16 @@ impl Dma {
         };
         let live = found.filter(|address| machine.memory.is_live(*address, length));
         if live.is_none() {
-            // 1: a read.
-            let text = "The device reads memory that is not there any more: the IOMMU reports a violation";
-            machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, 1], text, self.history());
+            let verb = if operation == READ { "reads" } else { "writes" };
+            let text = format!("The device {verb} memory that is not its own: the IOMMU reports a violation");
+            let mut history = self.history();
+            history.extend(machine.card_history());
+            history.sort_by_key(|line| line.split(' ').next().and_then(|time| time.parse::<u64>().ok()));
+            if operation == READ {
+                machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, operation], text, history);
+            } else {
+                machine.stop_for_device(&rule::DMA_IOMMU, [device, logical, operation], text, history);
+            }
         }
         live
     }

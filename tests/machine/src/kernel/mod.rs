@@ -146,6 +146,7 @@ const MODULES: &[(&str, &[Function])] = &[
     ("ntoskrnl.exe", mdl::FUNCTIONS),
     ("ntoskrnl.exe", device::FUNCTIONS),
     ("ntoskrnl.exe", io::FUNCTIONS),
+    ("ntoskrnl.exe", crate::card::FUNCTIONS),
     ("ntoskrnl.exe", etw::FUNCTIONS),
     ("ntoskrnl.exe", rtl::FUNCTIONS),
     ("ntoskrnl.exe", runtime::FUNCTIONS),
@@ -203,6 +204,11 @@ pub(crate) fn resolve(module: &str, name: &str) -> Option<Export> {
     // The HAL's functions moved into the kernel image in Windows 10 2004; both names stayed.
     let kernel = |name: &str| matches!(name, "ntoskrnl.exe" | "hal.dll");
     (found == module || kernel(found) && kernel(module)).then(|| Export::Address(entry(number)))
+}
+
+/// Whether a module is one of the system's, which the machine provides.
+pub(crate) fn has_module(module: &str) -> bool {
+    MODULES.iter().any(|(name, _)| *name == module)
 }
 
 /// Names of every export, by module.

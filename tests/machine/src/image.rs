@@ -52,6 +52,8 @@ pub(crate) struct Image {
 pub(crate) enum Export {
     /// Where its code or its variable lies.
     Address(u64),
+    /// It is not asked for now.
+    Other,
 }
 
 /// Bytes of address space for each image.
@@ -140,18 +142,23 @@ impl Image {
         Ok(modules)
     }
 
-    /// Fills its import table. `resolve` finds an export by module and name.
-    pub(crate) fn bind(&self, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<()> {
+    /// Fills the part of its import table that is for one module. `resolve` finds an export by name.
+    pub(crate) fn bind(&self, module: &str, resolve: &dyn Fn(&str) -> Option<Export>) -> Result<()> {
         let file = PeFile64::parse(self.data.as_slice())?;
-        let (bound, missing) = imports(&file, resolve)?;
+        let only = |of: &str, name: &str| {
+            if of == module { resolve(name) } else { Some(Export::Other) }
+        };
+        let (bound, missing) = imports(&file, &only)?;
         ensure!(
             missing.is_empty(),
             "cannot load {}: the machine has no {}",
             self.path.display(),
             missing.join(", ")
         );
-        for (place, Export::Address(address)) in bound {
-            put(self.base + place, address);
+        for (place, export) in bound {
+            if let Export::Address(address) = export {
+                put(self.base + place, address);
+            }
         }
         Ok(())
     }

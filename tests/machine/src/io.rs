@@ -258,8 +258,21 @@ impl IoManager {
         data: Vec<u8>,
     ) -> (Rc<RefCell<Option<Completion>>>, u64) {
         let pages = Rc::new(Cell::new(0));
-        let done = self.submit_with(machine, file, MAJOR_DEVICE_CONTROL, control_code, input, data, &pages);
+        let done = self.control_told(machine, file, control_code, input, data, &pages);
         (done, pages.get())
+    }
+
+    /// As [`IoManager::control`]; `told` gets the address of the program's memory before the driver sees the request.
+    pub(crate) fn control_told(
+        &self,
+        machine: &Machine,
+        file: u64,
+        control_code: u32,
+        input: &[u8],
+        data: Vec<u8>,
+        told: &Rc<Cell<u64>>,
+    ) -> Rc<RefCell<Option<Completion>>> {
+        self.submit_with(machine, file, MAJOR_DEVICE_CONTROL, control_code, input, data, told)
     }
 
     /// As [`IoManager::submit_with`], for requests that have no memory of a program.

@@ -69,19 +69,27 @@ impl Machine {
             // From here on others may find it in the list, while none of its sections is resident.
             self.memory.add_late(image);
         }
+        // Missing imports are told all at once.
+        let mut missing = Vec::new();
         for module in modules {
-            if kernel::has_module(&module) || self.loaded(&module).is_some() {
-                continue;
-            }
-            if let Some(file) = beside(&module) {
+            if !kernel::has_module(&module)
+                && self.loaded(&module).is_none()
+                && let Some(file) = beside(&module)
+            {
                 log("MiLoadImportDll", &module);
                 self.load_image(&file, &module, depth + 1)?;
             }
+            self.memory.open_late(image.base);
+            let resolve = |name: &str| {
+                kernel::resolve(&module, name)
+                    .or_else(|| self.loaded(&module)?.export(name).map(Export::Address))
+            };
+            if let Err(error) = image.bind(&module, &resolve) {
+                missing.push(error);
+            }
+            self.memory.close_late(image.base);
         }
-        self.memory.open_late(image.base);
-        image.bind(&|module, name| {
-            kernel::resolve(module, name).or_else(|| self.loaded(module)?.export(name).map(Export::Address))
-        })
+        missing.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// A loaded image, by its name.

@@ -235,6 +235,7 @@ impl Machine {
             let status = machine.load_image(&path, &service, 0).map(|(image, object)| {
                 let registry_path = machine.registry_path(&service);
                 let status = machine.call(image.entry, &[object, registry_path]) as i32;
+                kernel::after_callback(machine, "DriverEntry", 0);
                 if status >= 0 {
                     image.discard_init();
                     machine.ndis.driver_loaded(object);
@@ -297,6 +298,7 @@ impl Machine {
             return;
         }
         self.call(unload, &[object]);
+        kernel::after_callback(self, "DriverUnload", 0);
         if let Some(driver) = self.drivers.borrow_mut().get_mut(index) {
             driver.unloaded = true;
         }

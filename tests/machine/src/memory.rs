@@ -440,8 +440,17 @@ impl Memory {
 
     /// The loader writes into an image whose sections are not resident.
     pub(crate) fn open_late(&self, image: u64) {
+        self.protect_late(image, libc::PROT_READ | libc::PROT_WRITE);
+    }
+
+    /// The loader has written.
+    pub(crate) fn close_late(&self, image: u64) {
+        self.protect_late(image, libc::PROT_NONE);
+    }
+
+    fn protect_late(&self, image: u64, protection: i32) {
         for (_, start, length, _) in self.late.borrow().iter().filter(|part| part.0 == image) {
-            protect(*start, length / PAGE, libc::PROT_READ | libc::PROT_WRITE);
+            protect(*start, length / PAGE, protection);
         }
     }
 

@@ -160,8 +160,10 @@ rules! {
         "what is waited on or signalled is an initialised object", "wait-on-nothing";
     OBJECT_PAGED: "SynchronisationObjectPaged", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0xDF), ForceIrql,
         "synchronisation objects lie in nonpaged memory", "object-paged";
-    MUTEX_NOT_OWNED: "MutantNotOwned", SYSTEM_SERVICE_EXCEPTION, Some(0xC0000046), Kernel,
+    MUTEX_NOT_OWNED: "MutantNotOwned", SYSTEM_THREAD_EXCEPTION_NOT_HANDLED, Some(0xC0000046), Kernel,
         "a mutex is released by its owner", "mutex-not-owned";
+    MUTEX_NOT_OWNED_SERVICE: "MutantNotOwnedInService", SYSTEM_SERVICE_EXCEPTION, Some(0xC0000046), Kernel,
+        "a mutex is released by its owner, in a client's request too", "mutex-not-owned-in-service";
     SEMAPHORE_LIMIT: "SemaphoreLimit", SYSTEM_SERVICE_EXCEPTION, Some(0xC0000047), Kernel,
         "a semaphore is not released beyond its limit", "semaphore-limit";
     FAST_MUTEX_IRQL: "FastMutexIrql", DRIVER_VERIFIER_DETECTED_VIOLATION, Some(0x33), Always,

@@ -1,5 +1,5 @@
 //! What a program does: open a device, send requests, cancel, close. To be used on threads of a machine.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 pub use crate::io::Completion;
@@ -34,6 +34,14 @@ impl Handle {
         Pending { file: self.0, pages, done }
     }
 
+    /// As [`Handle::control`]: `memory` tells the program's other threads where the
+    /// request's data lies, before the driver sees it.
+    pub fn control_at(&self, code: u32, input: &[u8], data: Vec<u8>, memory: &SharedMemory) -> Pending {
+        let machine = current();
+        let done = machine.io.control_told(machine, self.0, code, input, data, &memory.0);
+        Pending { file: self.0, pages: memory.0.get(), done }
+    }
+
     /// `CancelIoEx` for every request of the handle.
     pub fn cancel_all(&self) {
         let machine = current();
@@ -50,6 +58,21 @@ impl Handle {
     pub fn die(self) {
         self.cancel_all();
         self.close();
+    }
+}
+
+/// Memory of a request that several threads of a program know.
+#[derive(Clone, Debug, Default)]
+pub struct SharedMemory(Rc<Cell<u64>>);
+
+impl SharedMemory {
+    /// A thread unmaps the memory, whatever the driver does with it; false if there is none yet.
+    pub fn unmap(&self) -> bool {
+        let pages = self.0.get();
+        if pages != 0 {
+            current().memory.open_user(pages, false);
+        }
+        pages != 0
     }
 }
 

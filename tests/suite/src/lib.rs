@@ -5,4 +5,5 @@ pub mod bugs;
 pub mod client;
 pub mod explore;
 pub mod image;
+pub mod lab;
 pub mod scenario;

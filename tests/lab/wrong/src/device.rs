@@ -127,6 +127,11 @@ unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTST
         mark(irp);
         unsafe { (*irp).CancelRoutine = Some(keeps_the_lock) };
         return PENDING;
+    } else if case("mutex-not-owned-in-service") {
+        let mutex = crate::memory::pool(0x38);
+        crate::calls::KeInitializeMutex(mutex, 0);
+        crate::calls::KeReleaseMutex(mutex, 0);
+        complete(irp, 0, 0);
     } else if case("mdl-mapped-twice") {
         let mdl = unsafe { (*irp).MdlAddress };
         unsafe { MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 0, 16) };

@@ -16,7 +16,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         if !machine.io.remove_device(call.arg(0)) {
             let text = "A device is deleted that is deleted already, or is none";
             machine.stop(&rule::DEVICE_TWICE, [call.arg(0), 0, 0], text);
+            return 0;
         }
+        objects::unlink_device(call.arg(0));
         0
     }),
     function!("IoCreateSymbolicLink", 2, Passive, IRQL_CREATE_LINK, |machine, call| {
@@ -95,6 +97,7 @@ fn create(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     let object = objects::device_object(call.arg(0), u64::from(call.arg32(1)));
     machine.io.add_named_device(object, call.arg(0), name, sddl);
+    objects::link_device(object);
     // The secure variant has the class GUID before the place of the result.
     let out = if call.function.arguments == 9 { call.arg(8) } else { call.arg(6) };
     put::<u64>(out, object);

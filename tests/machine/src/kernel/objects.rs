@@ -41,6 +41,9 @@ pub(crate) const FILE_OBJECT: u64 = 0xD8;
 const DRIVER_OBJECT: u64 = 0x150;
 const DRIVER_UNLOAD: u64 = 0x68;
 const MAJOR_FUNCTION: u64 = 0x70;
+/// `DeviceObject` of a `DRIVER_OBJECT`: the first of its devices; `NextDevice` of a `DEVICE_OBJECT`.
+const FIRST_DEVICE: u64 = 0x08;
+const NEXT_DEVICE: u64 = 0x10;
 /// `DeviceExtension` of a `DEVICE_OBJECT`.
 pub(crate) const DEVICE_EXTENSION: u64 = 0x40;
 
@@ -75,6 +78,27 @@ pub(crate) fn device_object(driver: u64, extension: u64) -> u64 {
     put::<u16>(object + 2, DEVICE_OBJECT as u16);
     put::<u64>(object + 8, driver);
     object
+}
+
+/// Enters a device into its driver's list.
+pub(crate) fn link_device(device: u64) {
+    let driver: u64 = get(device + 8);
+    put::<u64>(device + NEXT_DEVICE, get(driver + FIRST_DEVICE));
+    put::<u64>(driver + FIRST_DEVICE, device);
+}
+
+/// Takes a device off its driver's list.
+pub(crate) fn unlink_device(device: u64) {
+    let driver: u64 = get(device + 8);
+    let mut place = driver + FIRST_DEVICE;
+    while get::<u64>(place) != 0 {
+        let at: u64 = get(place);
+        if at == device {
+            put::<u64>(place, get(device + NEXT_DEVICE));
+            return;
+        }
+        place = at + NEXT_DEVICE;
+    }
 }
 
 /// A `FILE_OBJECT`.

@@ -301,7 +301,10 @@ fn release_mutex(machine: &Machine, call: &Call<'_>) -> u64 {
         Some((_, false)) => {
             let text =
                 "A mutex is released by a thread that does not own it: STATUS_MUTANT_NOT_OWNED is raised";
-            machine.stop(&rule::MUTEX_NOT_OWNED, [call.caller(), mutex, 0], text);
+            // Nobody handles the exception that is raised here.
+            let service = machine.scheduler.this().in_service.get();
+            let rule = if service { &rule::MUTEX_NOT_OWNED_SERVICE } else { &rule::MUTEX_NOT_OWNED };
+            machine.stop(rule, [call.caller(), mutex, 0], text);
         }
         None => invalid(machine, mutex, "What KeReleaseMutex is given"),
     }

@@ -1,0 +1,49 @@
+//! The first of two images that import from each other (third document: `ndis.sys`). It exports a reader-writer lock, and
+//! imports a function of the second. See `late_code_second.rs` for what goes wrong.
+#![no_std]
+
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+
+use sluice_kernel::irql::Passive;
+use wdk_sys::NTSTATUS;
+use wdk_sys::ntddk::{KeLowerIrql, KfRaiseIrql};
+
+#[link(name = "late_code_second.sys", kind = "raw-dylib", modifiers = "+verbatim")]
+unsafe extern "system" {
+    fn second_version() -> u32;
+}
+
+lab::crash!(start, safe_start);
+
+static OWNERS: AtomicUsize = AtomicUsize::new(0);
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// Takes the lock, and raises the IRQL: `NdisAcquireRWLockWrite`. At `PASSIVE_LEVEL` the page that this lies in is
+/// fetched if it is not there.
+#[unsafe(no_mangle)]
+pub extern "system" fn lab_acquire_lock_write() {
+    let level = unsafe { KfRaiseIrql(2) };
+    while OWNERS.compare_exchange(0, 1, SeqCst, SeqCst).is_err() {}
+    LEVEL.store(level, SeqCst);
+}
+
+// In the document both functions lie near each other, but not in one page; if they did, the page would have come with the
+// first call, and nobody would have noticed.
+core::arch::global_asm!(".section .text$y,\"xr\"", ".p2align 12", ".skip 8192, 0xCC", ".text");
+
+/// Releases the lock: `NdisReleaseRWLock`. By now the IRQL is `DISPATCH_LEVEL`, and a page that is not there cannot be
+/// fetched.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".text$z")]
+pub extern "system" fn lab_release_lock() {
+    OWNERS.store(0, SeqCst);
+    unsafe { KeLowerIrql(LEVEL.load(SeqCst)) };
+}
+
+unsafe fn start() {
+    lab::show(c"second: version %llu, owners %llu", u64::from(unsafe { second_version() }), 0);
+}
+
+fn safe_start(_passive: &mut Passive<'_>) -> NTSTATUS {
+    0
+}

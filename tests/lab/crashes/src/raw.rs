@@ -1,0 +1,105 @@
+//! What is inline in the kernel's headers, or takes many arguments: for the wrong patterns, which use no wrappers.
+use core::ffi::c_void;
+use core::ptr::null_mut;
+
+use wdk_sys::ntddk::{
+    ExAllocatePool2, ExFreePoolWithTag, IoGetDmaAdapter, KeInitializeEvent, KeWaitForSingleObject,
+};
+use wdk_sys::{DEVICE_DESCRIPTION, DMA_ADAPTER, FAST_MUTEX, KEVENT, PHYSICAL_ADDRESS};
+
+use crate::TAG;
+
+/// Nonpaged pool, zeroed.
+///
+/// # Safety
+/// The level is at most `DISPATCH_LEVEL`.
+pub unsafe fn nonpaged<T>() -> *mut T {
+    unsafe { ExAllocatePool2(0x40, size_of::<T>() as u64, TAG.value()).cast() }
+}
+
+/// Paged pool, zeroed.
+///
+/// # Safety
+/// The level is at most `APC_LEVEL`.
+pub unsafe fn paged<T>() -> *mut T {
+    unsafe { ExAllocatePool2(0x100, size_of::<T>() as u64, TAG.value()).cast() }
+}
+
+/// Frees either.
+///
+/// # Safety
+/// The memory came from one of them.
+pub unsafe fn free<T>(memory: *mut T) {
+    unsafe { ExFreePoolWithTag(memory.cast(), TAG.value()) };
+}
+
+/// `KeWaitForSingleObject` without a limit of time.
+///
+/// # Safety
+/// `object` is a dispatcher object.
+pub unsafe fn wait<T>(object: *mut T) {
+    let _ = unsafe { KeWaitForSingleObject(object.cast::<c_void>(), 0, 0, 0, null_mut()) };
+}
+
+/// `ExInitializeFastMutex`.
+///
+/// # Safety
+/// `mutex` is nonpaged memory.
+pub unsafe fn initialize_fast_mutex(mutex: *mut FAST_MUTEX) {
+    unsafe { (*mutex).Count = 1 };
+    unsafe { KeInitializeEvent(&raw mut (*mutex).Event, 1, 0) };
+}
+
+/// An event that is not signalled.
+///
+/// # Safety
+/// The level is at most `DISPATCH_LEVEL`.
+pub unsafe fn event() -> *mut KEVENT {
+    let event = unsafe { nonpaged::<KEVENT>() };
+    unsafe { KeInitializeEvent(event, 0, 0) };
+    event
+}
+
+/// The HAL's DMA adapter, for a card that has no device object here.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`.
+pub unsafe fn dma_adapter() -> *mut DMA_ADAPTER {
+    let mut description = DEVICE_DESCRIPTION {
+        Version: 2,
+        Master: 1,
+        ScatterGather: 1,
+        Dma32BitAddresses: 1,
+        Dma64BitAddresses: 1,
+        InterfaceType: 5,
+        MaximumLength: 1 << 20,
+        ..DEVICE_DESCRIPTION::default()
+    };
+    let mut registers = 0;
+    unsafe { IoGetDmaAdapter(null_mut(), &raw mut description, &raw mut registers) }
+}
+
+/// A common buffer: its address for the processor, and the one for the card.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`; the adapter was not put.
+pub unsafe fn common_buffer(adapter: *mut DMA_ADAPTER, length: u32) -> (*mut u8, u64) {
+    let mut logical = PHYSICAL_ADDRESS::default();
+    let operations = unsafe { &*(*adapter).DmaOperations };
+    let Some(allocate) = operations.AllocateCommonBuffer else { return (null_mut(), 0) };
+    let address = unsafe { allocate(adapter, length, &raw mut logical, 1) };
+    (address.cast(), unsafe { logical.QuadPart }.cast_unsigned())
+}
+
+/// `FreeCommonBuffer` and `PutDmaAdapter`.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`; the buffer is the adapter's.
+pub unsafe fn free_common_buffer(adapter: *mut DMA_ADAPTER, length: u32, buffer: (*mut u8, u64)) {
+    let operations = unsafe { &*(*adapter).DmaOperations };
+    let logical = PHYSICAL_ADDRESS { QuadPart: buffer.1.cast_signed() };
+    if let (Some(free), Some(put)) = (operations.FreeCommonBuffer, operations.PutDmaAdapter) {
+        unsafe { free(adapter, length, logical, buffer.0.cast(), 1) };
+        unsafe { put(adapter) };
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask lab`: the crash lab's table, or one case in full.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use sluice_suite::lab::{CASES, Case, MOST, Outcome, Stage};
+
+/// Runs the crash lab: each blue screen of the documents, and the pattern that avoids it.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask lab")]
+struct Arguments {
+    /// Shows one case in full.
+    #[arg(value_name = "CASE")]
+    case: Option<String>,
+    /// Prints a JSON array instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Schedules of each safe pattern.
+    #[arg(long, default_value_t = 1000)]
+    schedules: u64,
+    /// Folder of the lab's drivers.
+    #[arg(long, value_name = "FOLDER")]
+    drivers: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(name) = &arguments.case {
+        return full(Case::named(name)?, &arguments);
+    }
+    let mut outcomes = Vec::new();
+    for case in CASES {
+        let outcome = case.outcome(&arguments.drivers, arguments.schedules)?;
+        if !arguments.json {
+            print(&outcome);
+        }
+        outcomes.push(outcome);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    }
+    let wrong = outcomes.iter().filter(|outcome| !outcome.holds()).count();
+    if !arguments.json {
+        println!("{} cases, {wrong} not as expected", outcomes.len());
+    }
+    Ok(ExitCode::from(u8::from(wrong != 0)))
+}
+
+fn print(outcome: &Outcome) {
+    let Outcome { document, case, shows, expected, got, schedules_to_fail, .. } = outcome;
+    println!("{document} / {case}: {shows}");
+    println!("    expected  {expected}");
+    println!("    got       {got}  (after {schedules_to_fail} schedules)");
+    let violations = outcome.safe_violations;
+    println!("    safe      {violations} violations in {} schedules", outcome.safe_schedules);
+    if let Some(first) = &outcome.first_violation {
+        println!("              {first}");
+    }
+    println!("    by        {}", outcome.prevented_by);
+    println!("    {}", if outcome.holds() { "as expected" } else { "NOT AS EXPECTED" });
+}
+
+/// The crash report beside the document's figures, then a safe run.
+fn full(case: &Case, arguments: &Arguments) -> Result<ExitCode> {
+    println!("{} / {}: {}\n", case.document, case.name, case.shows);
+    println!("THE DOCUMENT\n    {}\n", case.figures);
+    let found = case.fail(&arguments.drivers, MOST)?;
+    let (schedules, run) = found.with_context(|| format!("{MOST} schedules, and nothing failed"))?;
+    println!("THE WRONG PATTERN, after {schedules} schedules");
+    if let Some(bugcheck) = &run.bugcheck {
+        println!("{bugcheck}");
+    }
+    list("LOADER", if case.stage == Stage::Images { &run.loader } else { &[] });
+    list("CARD", &run.card);
+    list("OUTPUT", &run.output);
+    println!("THE SAFE PATTERN, by {}", case.prevented_by);
+    let safe = case.run(&arguments.drivers, true, 1)?;
+    list("LOADER", if case.stage == Stage::Images { &safe.loader } else { &[] });
+    list("CARD", &safe.card);
+    list("OUTPUT", &safe.output);
+    let outcome = case.outcome(&arguments.drivers, arguments.schedules)?;
+    print(&outcome);
+    Ok(ExitCode::from(u8::from(!outcome.holds())))
+}
+
+fn list(title: &str, lines: &[String]) {
+    if !lines.is_empty() {
+        println!("{title}:");
+        lines.iter().for_each(|line| println!("    {}", line.trim_end()));
+        println!();
+    }
+}

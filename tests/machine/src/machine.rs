@@ -489,6 +489,7 @@ impl Machine {
         text: String,
         history: Vec<String>,
     ) -> ! {
+        self.memory.settle_late();
         let stack = crate::report::stack(self);
         let bugcheck = self.describe(code, rule, arguments, text, history, stack);
         if let Ok(mut stopped) = self.stopped.try_borrow_mut() {

@@ -459,6 +459,13 @@ impl Memory {
         self.late.borrow_mut().retain(|part| part.0 != image);
     }
 
+    /// Nothing is missing any more: the machine has stopped, and looks at what is there.
+    pub(crate) fn settle_late(&self) {
+        for (_, start, length, protection) in self.late.borrow_mut().drain(..) {
+            protect(start, length / PAGE, protection);
+        }
+    }
+
     /// Whether an address lies in a section that is not resident yet.
     pub(crate) fn is_late(&self, address: u64) -> bool {
         self.late.borrow().iter().any(|part| address.wrapping_sub(part.1) < part.2)

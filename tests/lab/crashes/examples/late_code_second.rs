@@ -8,13 +8,17 @@
 //! function itself. Loaded in the other order, this image first, nothing happens.
 #![no_std]
 
+use core::ffi::c_void;
+
 use sluice_kernel::irql::Passive;
 use wdk_sys::{NTSTATUS, PCUNICODE_STRING};
 
 #[link(name = "late_code_first.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "system" {
-    fn lab_acquire_lock_write();
-    fn lab_release_lock();
+    fn lab_allocate_lock() -> *mut c_void;
+    fn lab_free_lock(lock: *mut c_void);
+    fn lab_acquire_lock_write(lock: *mut c_void);
+    fn lab_release_lock(lock: *mut c_void);
 }
 
 lab::crash!(start, safe_start);
@@ -26,8 +30,10 @@ lab::crash!(start, safe_start);
 #[unsafe(export_name = "DllInitialize")]
 pub unsafe extern "system" fn dll_initialize(_path: PCUNICODE_STRING) -> NTSTATUS {
     unsafe {
-        lab_acquire_lock_write();
-        lab_release_lock();
+        let lock = lab_allocate_lock();
+        lab_acquire_lock_write(lock);
+        lab_release_lock(lock);
+        lab_free_lock(lock);
     }
     0
 }

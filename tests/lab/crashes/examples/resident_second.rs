@@ -1,13 +1,17 @@
 //! The safe pattern for `late_code_second.rs`: no work in `DllInitialize`.
 #![no_std]
 
+use core::ffi::c_void;
+
 use sluice_kernel::irql::Passive;
 use wdk_sys::{NTSTATUS, PCUNICODE_STRING};
 
 #[link(name = "resident_first.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "system" {
-    fn lab_acquire_lock_write();
-    fn lab_release_lock();
+    fn lab_allocate_lock() -> *mut c_void;
+    fn lab_free_lock(lock: *mut c_void);
+    fn lab_acquire_lock_write(lock: *mut c_void);
+    fn lab_release_lock(lock: *mut c_void);
 }
 
 lab::crash!(start, safe_start);
@@ -25,8 +29,10 @@ pub unsafe extern "system" fn dll_initialize(_path: PCUNICODE_STRING) -> NTSTATU
 #[unsafe(no_mangle)]
 pub extern "system" fn second_prepare() {
     unsafe {
-        lab_acquire_lock_write();
-        lab_release_lock();
+        let lock = lab_allocate_lock();
+        lab_acquire_lock_write(lock);
+        lab_release_lock(lock);
+        lab_free_lock(lock);
     }
 }
 

@@ -325,6 +325,16 @@ impl Lists {
         self.records.borrow().get(&list).map(|record| record.home)
     }
 
+    /// A list of a pool that was made for the whole driver is the module's that uses it.
+    pub(crate) fn adopt(&self, list: u64, driver: u64, module: u64) {
+        if let Some(record) = self.records.borrow_mut().get_mut(&list)
+            && record.owner == Owner::Module(driver)
+        {
+            record.owner = Owner::Module(module);
+            record.home = Owner::Module(module);
+        }
+    }
+
     /// Who indicated a list with RESOURCES, if that call is going on.
     pub(crate) fn resources(&self, list: u64) -> Option<Owner> {
         self.records.borrow().get(&list).and_then(|record| record.resources)

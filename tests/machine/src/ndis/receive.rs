@@ -134,6 +134,7 @@ fn indicate(machine: &Machine, call: &Call<'_>) -> u64 {
     let mut originated = 0;
     for list in &lists {
         machine.checked();
+        machine.ndis.lists.adopt(*list, module.driver.handle, module.handle);
         let found = machine.ndis.lists.owner(*list);
         if found != Some(owner) {
             let text = format!(

@@ -520,6 +520,7 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
     let mut originated = 0;
     for list in &lists {
         machine.checked();
+        machine.ndis.lists.adopt(*list, module.driver.handle, module.handle);
         let owner = machine.ndis.lists.owner(*list);
         if owner != Some(Owner::Module(module.handle)) {
             let text =

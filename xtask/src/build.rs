@@ -47,6 +47,8 @@ pub(crate) fn run(all: bool) -> Result<()> {
         println!("{}", lab_driver("primitives", "release")?.display());
         println!("{}", lab_driver("primitives", "checked")?.display());
         println!("{}", lab_driver("cost", "release")?.display());
+        println!("{}", crash_lab("release")?.display());
+        println!("{}", crash_lab("checked")?.display());
         c_drivers()?.iter().for_each(|image| println!("{}", image.display()));
     }
     Ok(())
@@ -65,6 +67,23 @@ fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
     copy(&built.join(format!("sluice_lab_{name}.dll")), &image)?;
     copy(&built.join(format!("sluice_lab_{name}.pdb")), &image.with_extension("pdb"))?;
     Ok(image)
+}
+
+/// Builds the drivers of the crash lab, each an example of its package; returns their folder.
+pub(crate) fn crash_lab(profile: &str) -> Result<PathBuf> {
+    process::run(driver_cargo("build", "sluice-lab-crashes")?.args(["--examples", "--profile", profile]))?;
+    let built = process::root().join("target/driver").join(TARGET).join(profile).join("examples");
+    let name = if profile == "release" { "crashes".to_owned() } else { format!("crashes-{profile}") };
+    let folder = process::root().join("target/lab").join(name);
+    fs::create_dir_all(&folder)?;
+    for source in fs::read_dir(process::root().join("tests/lab/crashes/examples"))? {
+        let source = source?.path();
+        let stem = source.file_stem().context("a file without a name")?.to_owned();
+        let image = built.join(&stem);
+        copy(&image.with_extension("dll"), &folder.join(&stem).with_extension("sys"))?;
+        copy(&image.with_extension("pdb"), &folder.join(&stem).with_extension("pdb"))?;
+    }
+    Ok(folder)
 }
 
 /// Drivers in C of the tests, and how many faults each can be built with.

@@ -44,6 +44,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Runs the crash lab: each blue screen of the documents, and the pattern that avoids it.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// Options; see: cargo xtask lab --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// The simulated machine's own command line.
     #[command(disable_help_flag = true)]
     Machine {
@@ -71,6 +78,16 @@ fn main() -> Result<ExitCode> {
             }
             tools::build()?;
             tools::become_program("explore", &options)
+        }
+        Verb::Lab { mut options } => {
+            let asks = |name: &str| options.iter().any(|option| option.to_string_lossy().starts_with(name));
+            if !asks("--drivers") && !asks("--help") && !asks("-h") {
+                toolchain::complete()?;
+                let folder = build::crash_lab("release")?;
+                options.extend(["--drivers".into(), folder.into()]);
+            }
+            tools::build()?;
+            tools::become_program("lab", &options)
         }
         Verb::Machine { options } => {
             tools::build()?;

@@ -64,12 +64,17 @@ fn clippy() -> Result<()> {
 
 fn clippy_driver() -> Result<()> {
     let mut clippy = build::driver_cargo("clippy", "sluice")?;
-    for package in
-        ["sluice-kernel", "sluice-ndis", "sluice-lab-wrong", "sluice-lab-primitives", "sluice-lab-cost"]
-    {
+    for package in [
+        "sluice-kernel",
+        "sluice-ndis",
+        "sluice-lab-wrong",
+        "sluice-lab-primitives",
+        "sluice-lab-cost",
+        "sluice-lab-crashes",
+    ] {
         clippy.args(["--package", package]);
     }
-    process::run(clippy.args(["--quiet", "--", "-D", "warnings"]))
+    process::run(clippy.args(["--examples", "--lib", "--quiet", "--", "-D", "warnings"]))
 }
 
 /// Offsets and sizes are asserted when the crates are compiled.

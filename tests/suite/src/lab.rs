@@ -129,10 +129,10 @@ cases! {
             "0xD1 (FFFFF803467B59D0, 2, 8, FFFFF803467B59D0): NdisReleaseRWLock, called by netio's DllInitialize",
             safe "resident_first";
     document "003 disabling an adapter":
-        "pause_nothing", Disable, "0x3B SYSTEM_SERVICE_EXCEPTION (C0000005, system, memory, 0)",
+        "pause_nothing", Disable, "0x3B SYSTEM_SERVICE_EXCEPTION (C0000005, image, handle, 0)",
             "a pause handler that does nothing", "the gate closes in every pause, and lists leave through it",
             "0x3B (C0000005, NdisFSendNetBufferLists+c0, context, 0), called by NPF_Write", without "contract,ndis,list-tracking";
-        "pause_sketch", Disable, "0x3B SYSTEM_SERVICE_EXCEPTION (C0000005, system, memory, 0)",
+        "pause_sketch", Disable, "0x3B SYSTEM_SERVICE_EXCEPTION (C0000005, image, handle, 0)",
             "the answer's sketch: the flag is set only where something is in flight",
             "the gate closes whether or not anything is out",
             "\"I changed my code as Jeffrey suggested, and the same BSoD still happens\"", without "contract,ndis,list-tracking";

@@ -13,6 +13,7 @@ use sluice_machine::bugcheck::{Bugcheck, code};
 use sluice_machine::ndis::adapter::{Completes, Oids, Settings};
 use sluice_machine::rule::{RULES, Rule};
 use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
+use sluice_suite::lab::class;
 
 /// Each case, its bugcheck and its four arguments. Written by the test itself when `SLUICE_UPDATE` is set.
 const EXPECTED: &str = include_str!("rules.tsv");
@@ -117,20 +118,6 @@ fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
     adapter.reset();
     machine.run_until_idle()?;
     machine.unload_driver()
-}
-
-/// An argument as the table has it: addresses and handles only by what they are.
-fn class(argument: u64) -> String {
-    match argument {
-        0xFFFF_F800_0000_0000..0xFFFF_F880_0000_0000 => "image".to_owned(),
-        0xFFFF_8000_0000_0000..0xFFFF_9000_0000_0000 => "memory".to_owned(),
-        0x0000_0200_0000_0000..0x0000_0300_0000_0000 => "user".to_owned(),
-        0xFFFF_B000_0000_0000..0xFFFF_F000_0000_0000 => "handle".to_owned(),
-        0x0F00_0000_0000..0x0F01_0000_0000 => "export".to_owned(),
-        // What of the machine's own code faulted.
-        0x5000_0000_0000..0x8000_0000_0000 => "system".to_owned(),
-        other => format!("{other:x}"),
-    }
 }
 
 /// Every case with its rule.

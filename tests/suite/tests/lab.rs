@@ -1,0 +1,99 @@
+//! The crash lab: each wrong pattern ends as its document says, and each safe one does not.
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
+use std::path::{Path, PathBuf};
+
+use sluice_machine::{Configuration, Machine};
+use sluice_suite::lab::{CASES, Case};
+
+/// Schedules of each safe pattern here; `cargo xtask lab` runs a thousand.
+const SCHEDULES: u64 = 60;
+
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name);
+    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
+    path
+}
+
+#[test]
+fn every_case_is_as_its_document_says() {
+    let folder = folder("crashes");
+    for case in CASES {
+        let outcome = case.outcome(&folder, SCHEDULES).unwrap();
+        assert!(outcome.holds(), "{outcome:#?}");
+    }
+}
+
+#[test]
+fn every_document_has_its_cases() {
+    let count = |document: &str| CASES.iter().filter(|case| case.document.starts_with(document)).count();
+    assert_eq!(["000", "001", "002", "003", "004"].map(count), [3, 13, 1, 2, 1]);
+}
+
+#[test]
+fn images_are_loaded_in_the_order_that_the_document_logs() {
+    let case = Case::named("late_code_first").unwrap();
+    let (_, run) = case.fail(&folder("crashes"), 1).unwrap().unwrap();
+    let steps: Vec<_> = run.loader.iter().map(|line| line.trim()).collect();
+    assert_eq!(
+        steps,
+        [
+            "MmLoadSystemImageEx: late_code_first.sys",
+            "MiConstructLoaderEntry: late_code_first.sys",
+            "MiResolveImageImports: late_code_first.sys",
+            "MiLoadImportDll: late_code_second.sys",
+            "MmLoadSystemImageEx: late_code_second.sys",
+            "MiConstructLoaderEntry: late_code_second.sys",
+            "MiResolveImageImports: late_code_second.sys",
+            "MiHandleDriverNonPagedSections: late_code_second.sys",
+            "MiDriverLoadSucceeded: late_code_second.sys",
+            "MmCallDllInitialize: late_code_second.sys",
+        ]
+    );
+    let bugcheck = run.bugcheck.unwrap();
+    assert_eq!(bugcheck.arguments[0], bugcheck.arguments[3], "{bugcheck}");
+    assert!(bugcheck.stack.iter().any(|frame| frame.contains("lab_release_lock")), "{bugcheck}");
+    assert!(bugcheck.stack.iter().any(|frame| frame.contains("dll_initialize")), "{bugcheck}");
+}
+
+#[test]
+fn the_same_images_in_the_other_order_load_without_a_crash() {
+    let machine = Machine::start(Configuration::default()).unwrap();
+    machine.load_driver(&folder("crashes").join("late_code_second.sys")).unwrap();
+    let steps = machine.loader_log();
+    let resident =
+        steps.iter().position(|line| line.contains("MiHandleDriverNonPagedSections: late_code_first.sys"));
+    let second =
+        steps.iter().position(|line| line.contains("MiHandleDriverNonPagedSections: late_code_second.sys"));
+    assert!(resident.unwrap() < second.unwrap(), "{steps:#?}");
+    machine.unload_driver().unwrap();
+}
+
+#[test]
+fn a_debug_build_stops_at_the_assertion_and_not_later() {
+    let case = Case::named("assertion").unwrap();
+    let (_, run) = case.fail(&folder("crashes-checked"), 1).unwrap().unwrap();
+    let bugcheck = run.bugcheck.unwrap();
+    assert!(bugcheck.text.contains("an assertion or a panic"), "{bugcheck}");
+    assert!(bugcheck.stack.iter().any(|frame| frame.contains("assume")), "{bugcheck}");
+}
+
+#[test]
+fn the_stack_that_is_gone_shows_the_frames_that_repeat() {
+    let case = Case::named("completion_sends_again").unwrap();
+    let (_, run) = case.fail(&folder("crashes"), 1).unwrap().unwrap();
+    let bugcheck = run.bugcheck.unwrap();
+    let repeats = bugcheck.stack.iter().filter(|frame| frame.contains("send_complete")).count();
+    assert!(repeats > 10, "{bugcheck}");
+}
+
+#[test]
+fn the_report_of_a_late_write_has_the_transfers_history() {
+    let case = Case::named("dma_freed_too_early").unwrap();
+    let (_, run) = case.fail(&folder("crashes"), 20).unwrap().unwrap();
+    let bugcheck = run.bugcheck.unwrap();
+    let at = |what: &str| bugcheck.history.iter().position(|line| line.contains(what));
+    let (starts, freed) = (at("DMA starts").unwrap(), at("freed").unwrap());
+    assert!(starts < freed, "{bugcheck}");
+    let after = bugcheck.history.iter().skip(freed).any(|line| line.contains("DMA writes"));
+    assert!(after, "{bugcheck}");
+}

@@ -1,5 +1,10 @@
 //! Slots: who owns a frame's memory, and when it may be touched.
 //!
+//! Whose memory is this, when may it live and die, does the device know? Three questions that a blue screen leaves
+//! behind, and that a type answers here: a slot that was taken is the driver's and the device knows nothing of it; one in
+//! flight is NDIS's and the device's, and has no bytes to be touched; it comes home through the completion callback
+//! only, and its slab lives for as long as any slot is out, since freeing the slab needs the gate's proof that none is.
+//!
 //! A slab is one common buffer cut into slots. A slot is free (in the map), being filled (its bytes belong to
 //! whoever took it), or in flight (NDIS and the device own it, and the driver holds no reference to its
 //! bytes). The state is a type, so that touching a slot in flight does not compile; the map is a bitmap, so

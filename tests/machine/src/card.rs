@@ -106,7 +106,7 @@ impl Cards {
                 put::<u32>(registers + RECEIVED, 0);
                 self.record(machine, format!("DMA starts: logical {logical:#x}, {length} bytes"));
                 let half = length.div_ceil(2);
-                self.later(machine, transfer, logical, 0, half, length);
+                Self::later(machine, transfer, logical, 0, half, length);
             }
             STOP => self.record(machine, "DMA is stopped".to_owned()),
             other => self.record(machine, format!("command {other} is unknown")),
@@ -118,7 +118,7 @@ impl Cards {
     }
 
     /// Bytes `from` to `to` of a transfer come, some time from now.
-    fn later(&self, machine: &Machine, transfer: u64, logical: u64, from: u32, to: u32, length: u32) {
+    fn later(machine: &Machine, transfer: u64, logical: u64, from: u32, to: u32, length: u32) {
         let delay = 1 + machine.scheduler.choose(LATENCY);
         machine.scheduler.after(delay * 10, move || {
             let machine = current();
@@ -144,7 +144,7 @@ impl Cards {
         if complete {
             self.record(machine, "DMA is complete".to_owned());
         } else {
-            self.later(machine, transfer, logical, to, length, length);
+            Self::later(machine, transfer, logical, to, length, length);
         }
         self.raise(machine);
     }

@@ -529,7 +529,7 @@ impl Machine {
         let [second, third, fourth] = arguments;
         let arguments = [rule.first.unwrap_or(0), second, third, fourth];
         let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, history, Vec::new());
-        bugcheck.thread = "a device".to_owned();
+        "a device".clone_into(&mut bugcheck.thread);
         self.stopped.borrow_mut().get_or_insert(bugcheck);
     }
 

@@ -87,7 +87,9 @@ fn full(case: &Case, arguments: &Arguments) -> Result<ExitCode> {
 fn list(title: &str, lines: &[String]) {
     if !lines.is_empty() {
         println!("{title}:");
-        lines.iter().for_each(|line| println!("    {}", line.trim_end()));
+        for line in lines {
+            println!("    {}", line.trim_end());
+        }
         println!();
     }
 }

@@ -78,6 +78,9 @@ pub(crate) fn crash_lab(profile: &str) -> Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     for source in fs::read_dir(process::root().join("tests/lab/crashes/examples"))? {
         let source = source?.path();
+        if source.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let stem = source.file_stem().context("a file without a name")?.to_owned();
         let image = built.join(&stem);
         copy(&image.with_extension("dll"), &folder.join(&stem).with_extension("sys"))?;

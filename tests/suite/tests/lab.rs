@@ -1,7 +1,7 @@
 //! The crash lab: each wrong pattern ends as its document says, and each safe one does not.
 use std::path::{Path, PathBuf};
 
-use sluice_machine::{Configuration, Machine};
+use sluice_machine::{Configuration, LoadError, Machine};
 use sluice_suite::lab::{CASES, Case};
 
 /// Schedules of each safe pattern here; `cargo xtask lab` runs a thousand.
@@ -95,4 +95,19 @@ fn the_report_of_a_late_write_has_the_transfers_history() {
     assert!(starts < freed, "{bugcheck}");
     let after = bugcheck.history.iter().skip(freed).any(|line| line.contains("DMA writes"));
     assert!(after, "{bugcheck}");
+}
+
+#[test]
+fn a_debug_build_finds_locks_that_are_taken_against_their_order() {
+    let stopped = |service: &str| {
+        let machine = Machine::start(Configuration::default()).unwrap();
+        machine.load_driver_as(&folder("crashes-checked").join("lock_order.sys"), service)
+    };
+    assert!(stopped("lab-safe").is_ok());
+    match stopped("lab") {
+        Err(LoadError::Stopped(bugcheck)) => {
+            assert!(bugcheck.stack.iter().any(|frame| frame.contains("rank::held::take")), "{bugcheck}");
+        }
+        other => panic!("{other:?}"),
+    }
 }

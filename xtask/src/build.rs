@@ -6,7 +6,33 @@ use anyhow::{Context, Result};
 
 use crate::{debian, image, inf, linux_wdk, process};
 
-const TARGET: &str = "x86_64-pc-windows-msvc";
+/// A processor that the driver is built for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arch {
+    /// AMD64.
+    #[default]
+    X64,
+    /// ARM64.
+    Arm64,
+}
+
+impl Arch {
+    /// The target, as rustc names it.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::X64 => "x86_64-pc-windows-msvc",
+            Self::Arm64 => "aarch64-pc-windows-msvc",
+        }
+    }
+
+    /// The architecture, as an INF names it.
+    pub(crate) fn inf(self) -> &'static str {
+        match self {
+            Self::X64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
 
 /// A build of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +55,26 @@ impl Flavor {
         }
     }
 
-    /// The image of this build.
+    /// The image of this build for x64.
     pub(crate) fn image(self) -> PathBuf {
-        process::root().join("target").join(self.folder()).join("sluice.sys")
+        self.image_for(Arch::X64)
+    }
+
+    fn image_for(self, arch: Arch) -> PathBuf {
+        let folder = match arch {
+            Arch::X64 => self.folder().to_owned(),
+            Arch::Arm64 => format!("{}-arm64", self.folder()),
+        };
+        process::root().join("target").join(folder).join("sluice.sys")
     }
 }
 
-/// Builds what ships, and with `all` what only the tests use.
-pub(crate) fn run(all: bool) -> Result<()> {
+/// Builds what ships, and with `all` what only the tests use, which run on x64.
+pub(crate) fn run(arch: Arch, all: bool) -> Result<()> {
+    if arch != Arch::X64 {
+        println!("{}", driver_for(Flavor::Release, arch)?.display());
+        return Ok(());
+    }
     let flavors: &[Flavor] =
         if all { &[Flavor::Release, Flavor::Checked, Flavor::GateBypass] } else { &[Flavor::Release] };
     for flavor in flavors {
@@ -57,7 +95,7 @@ pub(crate) fn run(all: bool) -> Result<()> {
 /// Builds a driver of the tests, `tests/lab/NAME`. Its image is not checked: it may be wrong on purpose.
 fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
     process::run(driver_cargo("build", &format!("sluice-lab-{name}"))?.args(["--profile", profile]))?;
-    let built = process::root().join("target/driver").join(TARGET).join(profile);
+    let built = process::root().join("target/driver").join(Arch::X64.target()).join(profile);
     let folder = process::root().join("target/lab");
     fs::create_dir_all(&folder)?;
     let image = match profile {
@@ -72,7 +110,7 @@ fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
 /// Builds the drivers of the crash lab, each an example of its package; returns their folder.
 pub(crate) fn crash_lab(profile: &str) -> Result<PathBuf> {
     process::run(driver_cargo("build", "sluice-lab-crashes")?.args(["--examples", "--profile", profile]))?;
-    let built = process::root().join("target/driver").join(TARGET).join(profile).join("examples");
+    let built = process::root().join("target/driver").join(Arch::X64.target()).join(profile).join("examples");
     let name = if profile == "release" { "crashes".to_owned() } else { format!("crashes-{profile}") };
     let folder = process::root().join("target/lab").join(name);
     fs::create_dir_all(&folder)?;
@@ -137,34 +175,43 @@ fn c_drivers() -> Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// Builds one image and checks it; returns where it is.
+/// Builds one image for x64 and checks it; returns where it is.
 pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
+    driver_for(flavor, Arch::X64)
+}
+
+/// Builds one image and checks it; returns where it is.
+pub(crate) fn driver_for(flavor: Flavor, arch: Arch) -> Result<PathBuf> {
     // Each flavor has a target folder of its own: they differ in features and would evict each other.
     let profile = if flavor == Flavor::Checked { "checked" } else { "release" };
-    let mut build = driver_cargo("build", "sluice")?;
+    let mut build = cargo_for("build", "sluice", arch)?;
     build.arg("--profile").arg(profile);
     if flavor == Flavor::GateBypass {
         build.args(["--features", "gate-bypass"]);
     }
     process::run(&mut build)?;
 
-    let built = process::root().join("target/driver").join(TARGET).join(profile);
-    let sys = flavor.image();
+    let built = process::root().join("target/driver").join(arch.target()).join(profile);
+    let sys = flavor.image_for(arch);
     let folder = sys.parent().context("image without folder")?;
     fs::create_dir_all(folder)?;
     copy(&built.join("sluice.dll"), &sys)?;
     copy(&built.join("sluice.pdb"), &folder.join("sluice.pdb"))?;
     image::check(&sys)?;
     if flavor == Flavor::Release {
-        inf::stamp(&folder.join("sluice.inf"))?;
+        inf::stamp(&folder.join("sluice.inf"), arch)?;
     }
     Ok(sys)
 }
 
 /// Cargo on a driver package: with the installed WDK on Windows, with what stands in for it on Linux.
 pub(crate) fn driver_cargo(verb: &str, package: &str) -> Result<std::process::Command> {
+    cargo_for(verb, package, Arch::X64)
+}
+
+fn cargo_for(verb: &str, package: &str, arch: Arch) -> Result<std::process::Command> {
     let mut cargo = process::cargo();
-    cargo.args([verb, "--locked", "--package", package, "--target", TARGET]);
+    cargo.args([verb, "--locked", "--package", package, "--target", arch.target()]);
     cargo.arg("--target-dir").arg(process::root().join("target/driver"));
     if cfg!(not(windows)) {
         cargo.arg("--config").arg(linux_wdk::prepare()?.config);

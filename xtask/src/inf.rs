@@ -4,22 +4,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::build::Arch;
 use crate::process;
 
 /// Writes the INF of this version and of today.
-pub(crate) fn stamp(path: &Path) -> Result<()> {
+pub(crate) fn stamp(path: &Path, arch: Arch) -> Result<()> {
     let template = process::root().join("inf/sluice.inx");
     let text = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
     let days = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 86_400;
-    std::fs::write(path, stamped(&text, days, env!("CARGO_PKG_VERSION"))?)?;
+    std::fs::write(path, stamped(&text, arch, days, env!("CARGO_PKG_VERSION"))?)?;
     Ok(())
 }
 
 /// Fills in the architecture and `DriverVer`; `days` counts from 1970.
-fn stamped(template: &str, days: u64, version: &str) -> Result<String> {
+fn stamped(template: &str, arch: Arch, days: u64, version: &str) -> Result<String> {
     let (year, month, day) = date(days);
     let driver_version = format!("DriverVer = {month:02}/{day:02}/{year},{version}.0");
-    let text = template.replace("$ARCH$", "amd64");
+    let text = template.replace("$ARCH$", arch.inf());
     anyhow::ensure!(text.contains("DriverVer ="), "inf/sluice.inx has no DriverVer line to fill in");
     let lines =
         text.lines().map(|line| if line.starts_with("DriverVer =") { driver_version.as_str() } else { line });
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn architecture_and_version_are_filled_in() {
-        let text = stamped("[V]\nDriverVer = \nx = NT$ARCH$\n", 20_778, "1.2.3").unwrap();
+        let text = stamped("[V]\nDriverVer = \nx = NT$ARCH$\n", Arch::X64, 20_778, "1.2.3").unwrap();
         assert_eq!(text, "[V]\r\nDriverVer = 11/21/2026,1.2.3.0\r\nx = NTamd64\r\n");
     }
 }

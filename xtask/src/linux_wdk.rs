@@ -18,6 +18,9 @@ const WDK_BUILD_VERSION: &str = "0.6.0";
 const MINGW_HEADERS: &str = "/usr/share/mingw-w64/include";
 const MINGW_LIBRARIES: &str = "/usr/x86_64-w64-mingw32/lib";
 
+/// Architectures as a WDK's folders name them, and as the linker does.
+const ARCHITECTURES: [(&str, &str); 2] = [("x64", "/machine:x64"), ("ARM64", "/machine:arm64")];
+
 /// Exports of the real libraries that mingw-w64's lists lack.
 const EXTRA_EXPORTS: [(&str, &str, &[&str]); 4] = [
     (
@@ -141,7 +144,9 @@ pub(crate) fn prepare() -> Result<LinuxWdk> {
     let home = process::root().join("target/linux-wdk");
     fs::create_dir_all(&home)?;
     headers(&home)?;
-    libraries(&home)?;
+    for (folder, machine) in ARCHITECTURES {
+        libraries(&home, folder, machine)?;
+    }
     process::run(process::cargo().args(["fetch", "--quiet", "--locked"]))?;
     let metadata = metadata()?;
     let overrides = [patched_wdk_build(&home, &metadata)?, empty_windows_future(&home, &metadata)?];
@@ -156,6 +161,7 @@ fn configuration(home: &Path, overrides: &[PathBuf]) -> String {
     format!(
         "paths = [{}]\n\
          [target.x86_64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
+         [target.aarch64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
          [env]\nLIBCLANG_PATH = \"{}\"\nWDKContentRoot = {:?}\nVersion_Number = \"{WDK_VERSION}\"\n",
         paths.join(", "),
         debian::LIBCLANG_PATH,
@@ -204,9 +210,9 @@ fn headers(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `Lib/<version>/km/x64`: import libraries out of export names.
-fn libraries(home: &Path) -> Result<()> {
-    let folder = home.join("wdk/Lib").join(WDK_VERSION).join("km/x64");
+/// `Lib/<version>/km/<architecture>`: import libraries out of export names, which are the same for both.
+fn libraries(home: &Path, architecture: &str, machine: &str) -> Result<()> {
+    let folder = home.join("wdk/Lib").join(WDK_VERSION).join("km").join(architecture);
     fs::create_dir_all(&folder)?;
     let tools = tools()?;
     for (library, module, extra) in EXTRA_EXPORTS {
@@ -229,17 +235,19 @@ fn libraries(home: &Path) -> Result<()> {
         fs::write(&definition, text)?;
         process::run(
             process::command(tools.join("rust-lld"))
-                .args(["-flavor", "link", "/lib", "/nologo", "/machine:x64"])
+                .args(["-flavor", "link", "/lib", "/nologo", machine])
                 .arg(format!("/def:{}", definition.display()))
                 .arg(format!("/out:{}", output.display())),
         )?;
     }
-    // rustc emits no stack cookies, so nothing of this library is referenced.
-    let cookies = folder.join("BufferOverflowFastFailK.lib");
-    if cookies.exists() {
-        return Ok(());
+    // rustc emits no stack cookies, and brings ARM64's runtime itself: nothing of these libraries is referenced.
+    for name in ["BufferOverflowFastFailK.lib", "arm64rt.lib"] {
+        let empty = folder.join(name);
+        if !empty.exists() {
+            process::run(process::command(tools.join("llvm-ar")).arg("crs").arg(empty))?;
+        }
     }
-    process::run(process::command(tools.join("llvm-ar")).arg("crs").arg(cookies))
+    Ok(())
 }
 
 /// One of the import libraries.

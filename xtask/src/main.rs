@@ -33,8 +33,11 @@ enum Verb {
     Test,
     /// Builds sluice.sys, its symbols and its INF into target/sluice, and checks the image.
     Build {
+        /// The processor to build for.
+        #[arg(long, value_enum, default_value_t)]
+        arch: build::Arch,
         /// Build the images that only the tests use as well.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "arch")]
         all: bool,
     },
     /// Runs a scenario under many schedules; --driver defaults to the shipped image.
@@ -64,9 +67,9 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test => test::run(),
-        Verb::Build { all } => {
+        Verb::Build { arch, all } => {
             toolchain::complete()?;
-            build::run(all)?;
+            build::run(arch, all)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Explore { mut options } => {

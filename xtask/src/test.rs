@@ -17,9 +17,10 @@ type Step = fn() -> Result<()>;
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run() -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 11] = [
+    let steps: [(&str, Step); 12] = [
         ("rustfmt", rustfmt),
-        ("driver images", || build::run(true)),
+        ("driver images", || build::run(build::Arch::X64, true)),
+        ("driver image for ARM64", || build::run(build::Arch::Arm64, false)),
         ("clippy on the host", clippy),
         ("clippy on the driver", clippy_driver),
         ("layouts on ARM64", arm64),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{debian, image, inf, linux_wdk, process};
+use crate::{debian, image, inf, inf_lint, linux_wdk, process};
 
 /// A processor that the driver is built for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -61,12 +61,17 @@ impl Flavor {
     }
 
     fn image_for(self, arch: Arch) -> PathBuf {
-        let folder = match arch {
-            Arch::X64 => self.folder().to_owned(),
-            Arch::Arm64 => format!("{}-arm64", self.folder()),
-        };
-        process::root().join("target").join(folder).join("sluice.sys")
+        folder(self, arch).join("sluice.sys")
     }
+}
+
+/// Where a build lies.
+pub(crate) fn folder(flavor: Flavor, arch: Arch) -> PathBuf {
+    let name = match arch {
+        Arch::X64 => flavor.folder().to_owned(),
+        Arch::Arm64 => format!("{}-arm64", flavor.folder()),
+    };
+    process::root().join("target").join(name)
 }
 
 /// Builds what ships, and with `all` what only the tests use, which run on x64.
@@ -199,7 +204,9 @@ pub(crate) fn driver_for(flavor: Flavor, arch: Arch) -> Result<PathBuf> {
     copy(&built.join("sluice.pdb"), &folder.join("sluice.pdb"))?;
     image::check(&sys)?;
     if flavor == Flavor::Release {
-        inf::stamp(&folder.join("sluice.inf"), arch)?;
+        let inf = folder.join("sluice.inf");
+        inf::stamp(&inf, arch)?;
+        inf_lint::check(&inf, arch)?;
     }
     Ok(sys)
 }

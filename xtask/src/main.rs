@@ -5,6 +5,7 @@ mod debian;
 mod demo;
 mod image;
 mod inf;
+mod inf_lint;
 mod linux_wdk;
 mod process;
 mod test;
@@ -40,6 +41,14 @@ enum Verb {
         #[arg(long, conflicts_with = "arch")]
         all: bool,
     },
+    /// Checks an INF of a filter driver: required sections and directives, isolation, strings, files, names.
+    InfLint {
+        /// The INF; the one that the last build made by default.
+        file: Option<std::path::PathBuf>,
+        /// The processor that it is for.
+        #[arg(long, value_enum, default_value_t)]
+        arch: build::Arch,
+    },
     /// Runs a scenario under many schedules; --driver defaults to the shipped image.
     #[command(disable_help_flag = true)]
     Explore {
@@ -70,6 +79,12 @@ fn main() -> Result<ExitCode> {
         Verb::Build { arch, all } => {
             toolchain::complete()?;
             build::run(arch, all)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::InfLint { file, arch } => {
+            let file = file.unwrap_or_else(|| build::folder(build::Flavor::Release, arch).join("sluice.inf"));
+            inf_lint::check(&file, arch)?;
+            println!("{}: no fault", file.display());
             Ok(ExitCode::SUCCESS)
         }
         Verb::Explore { mut options } => {

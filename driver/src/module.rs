@@ -16,6 +16,7 @@ use sluice_kernel::pool::{OutOfMemory, Tag};
 use sluice_kernel::queue::{Queue, Waiting};
 use sluice_kernel::rundown::Rundown;
 use sluice_kernel::shared::Shared;
+use sluice_kernel::time;
 use sluice_kernel::timer::{Timed, Timer};
 use sluice_kernel::wait::Timeout;
 use sluice_ndis::Status;
@@ -25,6 +26,7 @@ use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
 use sluice_ndis::path::{Host, Path};
 use sluice_ndis::slab::ModuleDrained;
+use sluice_ndis::trace;
 use wdk_sys::NTSTATUS;
 
 use crate::{TAG, status};
@@ -40,7 +42,7 @@ pub(crate) struct Info {
     pub(crate) guid: [u8; 16],
     luid: u64,
     link_speed: u64,
-    if_index: u32,
+    pub(crate) if_index: u32,
     media_connect_state: u32,
     name: [u16; NAME_UNITS],
     name_length: u16,
@@ -75,6 +77,8 @@ pub(crate) struct Module {
     usable: AtomicBool,
     mtu: AtomicU32,
     backfill: AtomicU32,
+    /// When the pause began that is on, or was last.
+    pausing_since: AtomicU64,
 }
 
 impl Info {
@@ -128,6 +132,7 @@ impl Module {
             usable: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
             backfill: AtomicU32::new(0),
+            pausing_since: AtomicU64::new(0),
         })
     }
 
@@ -200,6 +205,8 @@ impl Module {
         }
         let gone = self.life.go(Edge::Paused);
         debug_assert!(gone.is_ok(), "a pause completes once");
+        let began = self.pausing_since.load(Ordering::Relaxed);
+        trace::paused(self.info.if_index, time::microseconds().saturating_sub(began));
     }
 
     /// What a list shows of the module.
@@ -264,6 +271,7 @@ impl Filter for Module {
     fn attached(this: &Shared<Self>, passive: &mut Passive<'_>) -> Result<(), Status> {
         MODULES.add(passive, this.clone(), TAG).map_err(|_| NDIS_STATUS_RESOURCES)?;
         let _ = this.life.go(Edge::Attached);
+        trace::attached(this.info.if_index, this.info.luid);
         Ok(())
     }
 
@@ -278,6 +286,7 @@ impl Filter for Module {
         this.idle.stop(passive);
         this.starter.stop(passive);
         this.path.free(passive);
+        trace::detached(this.info.if_index);
     }
 
     fn wants_handlers(this: &Shared<Self>, _passive: &mut Passive<'_>) -> bool {
@@ -303,6 +312,7 @@ impl Filter for Module {
         this.usable.store(false, Ordering::SeqCst);
         let opened = this.path.claim().is_some_and(|proof| Self::open(this, passive, proof));
         this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
+        trace::restarted(this.info.if_index, this.mtu.load(Ordering::Relaxed), opened);
         if this.installed.load(Ordering::SeqCst) {
             let (answer, most) =
                 if opened { (status::SUCCESS, u32::MAX) } else { (status::INSUFFICIENT_RESOURCES, waiting) };
@@ -318,6 +328,8 @@ impl Filter for Module {
             return Pause::Complete;
         }
         this.counters.pauses.add(1);
+        this.pausing_since.store(time::microseconds(), Ordering::Relaxed);
+        trace::pausing(this.info.if_index, this.path.outstanding().sends);
         match this.path.close() {
             Close::Pending => {
                 this.counters.pauses_pending.add(1);

@@ -14,6 +14,7 @@ use sluice_kernel::shared::Shared;
 use sluice_ndis::filter::{Handle, PauseComplete};
 use sluice_ndis::list::Chain;
 use sluice_ndis::path::{self, Leaving, Returned, Unsent, Why};
+use sluice_ndis::trace;
 use wdk_sys::NTSTATUS;
 use zerocopy::IntoBytes;
 
@@ -56,7 +57,10 @@ impl Module {
         };
         let frames = match Send::parse(irp.input(), pages.length(), self.max_frame()) {
             Ok(request) => request.frames(),
-            Err(refusal) => return irp.complete(status::of_refusal(refusal), 0),
+            Err(refusal) => {
+                trace::refused(self.info.if_index, status::of_refusal(refusal));
+                return irp.complete(status::of_refusal(refusal), 0);
+            }
         };
         self.counters.requests.add(1);
         self.counters.frames_submitted.add(u64::from(frames));

@@ -22,7 +22,7 @@ const MINGW_LIBRARIES: &str = "/usr/x86_64-w64-mingw32/lib";
 const ARCHITECTURES: [(&str, &str); 2] = [("x64", "/machine:x64"), ("ARM64", "/machine:arm64")];
 
 /// Exports of the real libraries that mingw-w64's lists lack.
-const EXTRA_EXPORTS: [(&str, &str, &[&str]); 4] = [
+const EXTRA_EXPORTS: [(&str, &str, &[&str]); 5] = [
     (
         "ntoskrnl",
         "ntoskrnl.exe",
@@ -33,11 +33,14 @@ const EXTRA_EXPORTS: [(&str, &str, &[&str]); 4] = [
             "KeInitializeSpinLock",
             "KfRaiseIrql",
             "KeLowerIrql",
+            "EtwSetInformation",
         ],
     ),
     ("hal", "hal.dll", &[]),
     ("ndis", "ndis.sys", &[]),
     ("wmilib", "wmilib.sys", &["WmiSystemControl"]),
+    // tracelogging names it for a function that no driver calls; the linker drops it, and the image check looks.
+    ("rpcrt4", "rpcrt4.dll", &["UuidCreate"]),
 ];
 
 /// One edit of `wdk-build`'s sources.

@@ -50,6 +50,7 @@ pub mod semaphore;
 pub mod shared;
 pub mod stack;
 pub mod text;
+pub mod time;
 pub mod timer;
 pub mod wait;
 pub mod work;

@@ -33,6 +33,7 @@ use crate::filter::{
 };
 use crate::list::Chain;
 use crate::oid::Passage;
+use crate::trace;
 
 /// The oldest NDIS that offers all that is used here: 6.30, Windows 8.
 const OLDEST_MINOR: u32 = 30;
@@ -305,8 +306,19 @@ pub unsafe fn load<D: Driver>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
     let Some(minor) = minor_for(filter::running_version()) else { return NDIS_STATUS_BAD_VERSION };
     NDIS_VERSION.store(6 << 16 | minor, Ordering::Relaxed);
     driver.DriverUnload = Some(unload);
+    // SAFETY: nothing of the driver runs yet; unloading, and a failure below, unregister it.
+    unsafe { trace::register() };
+    let loaded = load_registered::<D>(&mut passive, driver, minor);
+    if loaded != NDIS_STATUS_SUCCESS {
+        trace::unregister();
+    }
+    loaded
+}
+
+/// Registers with NDIS, and makes the control device.
+fn load_registered<D: Driver>(passive: &mut Passive<'_>, driver: &mut DRIVER_OBJECT, minor: u32) -> NTSTATUS {
     // SAFETY: the driver object is the system's; strings and handlers are static.
-    let registration = match unsafe { Registration::new(&passive, driver, &characteristics::<D>(minor)) } {
+    let registration = match unsafe { Registration::new(passive, driver, &characteristics::<D>(minor)) } {
         Ok(registration) => registration,
         Err(status) => return status,
     };
@@ -318,13 +330,13 @@ pub unsafe fn load<D: Driver>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
     };
     let mut dispatch = device::dispatch_table::<D::Device>();
     // SAFETY: the strings are static; the table has only routines that handle their requests.
-    match unsafe { registration.control_device(&passive, &names, &mut dispatch) } {
+    match unsafe { registration.control_device(passive, &names, &mut dispatch) } {
         Ok(device) => {
-            LOADED.with(&mut passive, |loaded, _| *loaded = Some(Loaded { registration, device }));
+            LOADED.with(passive, |loaded, _| *loaded = Some(Loaded { registration, device }));
             NDIS_STATUS_SUCCESS
         }
         Err(status) => {
-            registration.deregister(&passive);
+            registration.deregister(passive);
             status
         }
     }
@@ -339,6 +351,7 @@ unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
         device.remove(&passive);
         registration.deregister(&passive);
     }
+    trace::unregister();
 }
 
 /// `DriverEntry` of an image that is a [`Driver`]: the one symbol that the system looks for.

@@ -12,6 +12,7 @@ pub mod oid;
 pub mod path;
 pub mod rwlock;
 pub mod slab;
+pub mod trace;
 mod transfer;
 
 pub use ndis_sys::NDIS_STATUS as Status;

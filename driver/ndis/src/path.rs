@@ -23,6 +23,7 @@ use crate::Status;
 use crate::filter::{self, Handle, PauseComplete, PhysicalDevice};
 use crate::list::{Chain, List};
 use crate::slab::{ModuleDrained, Purpose, Sending, Slabs, Ticket};
+use crate::trace;
 use crate::transfer::{Finished, Request as Out};
 
 /// The shared value that a path is a part of.
@@ -243,7 +244,7 @@ impl<T: Host> Path<T> {
             Ok(request) => request,
             Err(refusal) => return unsent(Why::Refused(refusal), irp, None),
         };
-        let frames = request.frames();
+        let (frames, bytes) = (request.frames(), request.bytes());
         let processor = processor::current();
         let Some(share) = self.gate.enter(processor, Direction::Send, frames) else {
             return unsent(Why::Closed, irp, None);
@@ -279,6 +280,7 @@ impl<T: Host> Path<T> {
             return unsent(Why::Cancelled, irp, Some(share));
         }
         share.into_items();
+        trace::batch_started(cancel_id, frames, bytes);
         Ok(chain)
     }
 

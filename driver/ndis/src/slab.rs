@@ -20,6 +20,7 @@ use sluice_kernel::shared::Shared;
 use crate::filter::{Handle, PhysicalDevice};
 use crate::list::{List, Pool, Prebuilt};
 use crate::path::Host;
+use crate::trace;
 use crate::transfer::Request;
 
 /// Slots of one slab: those of one word of the map.
@@ -148,6 +149,7 @@ impl<T: Host> Slabs<T> {
     ) -> Result<Self, OutOfMemory> {
         let Purpose { handle, device, layout, tag } = purpose;
         let (adapter, kind) = adapter(passive, device, layout.slab_length(SLOTS_PER_SLAB));
+        trace::adapter(kind);
         let mut slabs = Self {
             layout,
             map: SlotMap::new(PoolSlice::new(words_for(SLOTS), tag, |_| AtomicU64::new(0))?, SLOTS),
@@ -172,6 +174,7 @@ impl<T: Host> Slabs<T> {
         for slab in 0..SLABS {
             let common = self.adapter.as_ref().and_then(|adapter| adapter.common_buffer(passive, length));
             let memory = if let Some(buffer) = common {
+                trace::allocated(buffer.address().addr().get() as u64, buffer.logical_address(), length);
                 Memory::Common(buffer)
             } else {
                 // Late in a system's life contiguous memory may be gone; the card maps any nonpaged memory.
@@ -283,8 +286,11 @@ impl<T: Host> Slabs<T> {
         drop(pool);
         for memory in memory.into_iter().flatten() {
             match (memory, &adapter) {
-                // SAFETY: the buffer is this adapter's; the caller says that no device touches it.
-                (Memory::Common(buffer), Some(adapter)) => unsafe { adapter.free(passive, buffer) },
+                (Memory::Common(buffer), Some(adapter)) => {
+                    trace::freed(buffer.logical_address(), buffer.length());
+                    // SAFETY: the buffer is this adapter's; the caller says that no device touches it.
+                    unsafe { adapter.free(passive, buffer) };
+                }
                 (Memory::Common(_), None) => debug_assert!(false, "a common buffer without its adapter"),
                 (Memory::Pool(words), _) => drop(words),
             }

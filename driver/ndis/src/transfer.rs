@@ -11,6 +11,7 @@ use sluice_kernel::shared::Shared;
 use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IRP, STATUS_SUCCESS};
 
 use crate::path::Host;
+use crate::trace;
 
 /// Kept by the first slot of the request, which goes back to the map last.
 ///
@@ -33,12 +34,14 @@ pub(crate) struct Request<T> {
 pub(crate) struct Finished {
     irp: Irp,
     frames: u32,
+    batch: u64,
 }
 
 impl Finished {
     /// Tells the client. Comes before the slot and the share go back.
     pub(crate) fn complete(self) {
         let length = self.frames as usize * size_of::<FrameResult>();
+        trace::batch_completed(self.batch, self.frames);
         let _ = self.irp.complete(STATUS_SUCCESS, length);
     }
 }
@@ -121,9 +124,10 @@ impl<T: Host> Request<T> {
     /// Takes the IRP out of the request.
     fn finish(&self, irp: NonNull<IRP>) -> Finished {
         let frames = self.frames.load(Ordering::Relaxed);
+        let batch = self.cancel_id.load(Ordering::Relaxed);
         self.close();
         // SAFETY: the last share was given up, so nobody else holds the IRP.
-        Finished { irp: unsafe { Irp::from_raw(irp) }, frames }
+        Finished { irp: unsafe { Irp::from_raw(irp) }, frames, batch }
     }
 
     fn close(&self) {

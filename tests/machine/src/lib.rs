@@ -32,6 +32,6 @@ pub mod verifier;
 
 pub use image::missing_imports;
 pub use kernel::exports;
-pub use machine::{Configuration, Counts, LoadError, LowResources, Machine};
+pub use machine::{Configuration, Counts, Event, LoadError, LowResources, Machine, Session};
 pub use sched::{Decision, Schedule, Strategy};
 pub use verifier::Verifier;

@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::io::IoManager;
 use crate::kernel::Kernel;
 use crate::kernel::dma::Dma;
+pub use crate::kernel::etw::{Event, Session};
 use crate::kernel::pool::Pool;
 use crate::log::{Log, What};
 use crate::memory::{self, Memory, Use};
@@ -56,6 +57,8 @@ pub struct Configuration {
     pub low_resources: LowResources,
     /// Adapters.
     pub adapters: Vec<ndis::adapter::Settings>,
+    /// Which events of drivers are listened to, if any.
+    pub etw: Option<Session>,
 }
 
 impl Default for Configuration {
@@ -70,6 +73,7 @@ impl Default for Configuration {
             verifier: Verifier::default(),
             low_resources: LowResources::Off,
             adapters: vec![ndis::adapter::Settings::default(), ndis::adapter::Settings::default()],
+            etw: None,
         }
     }
 }
@@ -409,6 +413,16 @@ impl Machine {
     /// Allocations so far, of everything that [`LowResources`] counts.
     pub fn allocations(&self) -> u64 {
         self.pool.allocations()
+    }
+
+    /// Events that drivers wrote and somebody listened to.
+    pub fn events(&self) -> Vec<Event> {
+        self.kernel.etw.events()
+    }
+
+    /// How many events drivers wrote, listened to or not.
+    pub fn events_written(&self) -> u64 {
+        self.kernel.etw.written()
     }
 
     /// Common buffers that were allocated and freed, with times and addresses.

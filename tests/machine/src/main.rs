@@ -8,7 +8,7 @@ use serde_json::json;
 use sluice_machine::ndis::adapter::{Completes, Settings};
 use sluice_machine::rule::RULES;
 use sluice_machine::server::{self, Stopped};
-use sluice_machine::{Configuration, Schedule, Verifier, life, recording};
+use sluice_machine::{Configuration, Schedule, Session, Verifier, life, recording};
 
 /// A simulated Windows computer that runs NDIS filter drivers on Linux.
 #[derive(Parser)]
@@ -131,6 +131,20 @@ struct RunOptions {
     /// Prints only calls whose names or arguments contain this.
     #[arg(long, requires = "trace")]
     filter: Option<String>,
+    /// Listens to the events of drivers, and prints them on standard error as they come.
+    #[arg(long)]
+    etw: bool,
+    /// Keywords of events to listen to, as bits.
+    #[arg(long, requires = "etw", default_value = "0xffffffffffffffff", value_parser = bits)]
+    keywords: u64,
+}
+
+/// A number of 64 bits, hexadecimal with 0x in front.
+fn bits(text: &str) -> Result<u64, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
 }
 
 /// How a life is shown.
@@ -243,6 +257,8 @@ fn run(options: RunOptions) -> Result<ExitCode> {
         without,
         trace,
         filter,
+        etw,
+        keywords,
     } = options;
     let completes = match completes {
         Completion::Inline => Completes::Inline,
@@ -270,6 +286,7 @@ fn run(options: RunOptions) -> Result<ExitCode> {
         trace: trace.then(|| filter.unwrap_or_default()),
         ndis_version: 6 << 16 | ndis_minor,
         adapters: settings,
+        etw: etw.then_some(Session { level: 5, keywords, print: true }),
         ..Configuration::default()
     };
     let result = server::serve(configuration, &driver, &socket);

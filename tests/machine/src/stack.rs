@@ -89,7 +89,7 @@ impl KernelStack {
 }
 
 /// Arguments of a call into a driver: more are never passed.
-pub(crate) type Arguments = [u64; 6];
+pub(crate) type Arguments = [u64; 8];
 
 /// Registers that a driver's call into the kernel arrives with.
 #[repr(C)]
@@ -155,11 +155,15 @@ pub(crate) unsafe extern "sysv64" fn call_on(function: u64, arguments: *const Ar
         "and rax, -0x10000",
         "mov [rax + 0xF000], rsp",
         "mov rsp, rdx",
-        "sub rsp, 0x30",
+        "sub rsp, 0x40",
         "mov rax, [rsi + 0x20]",
         "mov [rsp + 0x20], rax",
         "mov rax, [rsi + 0x28]",
         "mov [rsp + 0x28], rax",
+        "mov rax, [rsi + 0x30]",
+        "mov [rsp + 0x30], rax",
+        "mov rax, [rsi + 0x38]",
+        "mov [rsp + 0x38], rax",
         "mov rax, rdi",
         "mov rcx, [rsi]",
         "mov rdx, [rsi + 0x08]",

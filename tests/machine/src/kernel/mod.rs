@@ -3,7 +3,7 @@
 
 pub(crate) mod device;
 pub(crate) mod dma;
-mod etw;
+pub(crate) mod etw;
 mod executive;
 pub(crate) mod io;
 pub(crate) mod ke;

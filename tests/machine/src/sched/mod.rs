@@ -570,7 +570,7 @@ impl Scheduler {
     /// Calls code of a driver on the running thread's kernel stack, at its current level.
     pub(crate) fn call(&self, function: u64, arguments: &[u64]) -> u64 {
         let this = self.this();
-        let mut all: Arguments = [0; 6];
+        let mut all: Arguments = [0; 8];
         for (place, argument) in all.iter_mut().zip(arguments) {
             *place = *argument;
         }

@@ -25,6 +25,16 @@ pub(crate) const CLANG: &str = "/usr/bin/clang-19";
 const WINDOWS_CLIENT: [Package; 1] =
     [Package { name: "gcc-mingw-w64-x86-64", shown_by: "/usr/bin/x86_64-w64-mingw32-gcc" }];
 
+const SIGNING: [Package; 2] = [
+    Package { name: "osslsigncode", shown_by: "/usr/bin/osslsigncode" },
+    Package { name: "openssl", shown_by: "/usr/bin/openssl" },
+];
+
+const WINE_PACKAGES: [Package; 1] = [Package { name: "wine64", shown_by: WINE }];
+
+/// Wine's loader.
+pub(crate) const WINE: &str = "/usr/lib/wine/wine64";
+
 /// Where bindgen finds libclang.
 pub(crate) const LIBCLANG_PATH: &str = "/usr/lib/llvm-19/lib";
 
@@ -36,6 +46,17 @@ pub(crate) fn for_driver() -> Result<()> {
 /// Installs what the tests' C drivers are built with, or says how.
 pub(crate) fn for_c_drivers() -> Result<()> {
     install(&C_DRIVERS)
+}
+
+/// Installs what signs and checks a package, or says how.
+pub(crate) fn for_signing() -> Result<()> {
+    install(&SIGNING)
+}
+
+/// Installs the other reader of INFs, and what its test program is built with, or says how.
+pub(crate) fn for_wine() -> Result<()> {
+    for_windows_client()?;
+    install(&WINE_PACKAGES)
 }
 
 /// Installs what the build of the Windows client needs, or says how.

@@ -11,9 +11,17 @@ use crate::process;
 pub(crate) fn stamp(path: &Path, arch: Arch) -> Result<()> {
     let template = process::root().join("inf/sluice.inx");
     let text = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
-    let days = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 86_400;
-    std::fs::write(path, stamped(&text, arch, days, env!("CARGO_PKG_VERSION"))?)?;
+    std::fs::write(path, stamped(&text, arch, day()?, env!("CARGO_PKG_VERSION"))?)?;
     Ok(())
+}
+
+/// The day of the build, counted from 1970: today, or the one that `SOURCE_DATE_EPOCH` names.
+pub(crate) fn day() -> Result<u64> {
+    let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is not a number of seconds")?,
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    };
+    Ok(seconds / 86_400)
 }
 
 /// Fills in the architecture and `DriverVer`; `days` counts from 1970.

@@ -1,14 +1,12 @@
 //! `cargo xtask inf-lint`: what an INF of a filter driver must be (pages
 //! "Specifying WFP and NDIS Filter Driver Installation Settings", "Using a Universal INF File", "`InfVerif`").
-//!
-//! `ini-roundtrip` splits the file into sections, directives and bare lines; what those mean is INF's.
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use ini_roundtrip::{Item, Parser};
 
 use crate::build::Arch;
+use crate::inf_file::{Entry, Sections, fields, number, parse};
 
 /// `NetService`.
 const CLASS_GUID: &str = "{4D36E974-E325-11CE-BFC1-08002BE10318}";
@@ -72,94 +70,12 @@ pub(crate) fn faults(path: &Path, arch: Arch) -> Result<Vec<Fault>> {
     Ok(lint.faults)
 }
 
-/// A line of a section.
-#[derive(Clone, Debug)]
-enum Entry {
-    /// `key = value`, the value as it was written, without quotes around it.
-    KeyValue(String, String),
-    /// A line of fields.
-    OnlyValue(String),
-}
-
-/// Sections in order, those of one name together.
-type Sections = Vec<(String, Vec<Entry>)>;
-
-fn parse(text: &str) -> Sections {
-    let mut sections: Sections = Vec::new();
-    let mut current = None;
-    for item in Parser::new(text) {
-        match item {
-            Item::Section { name, .. } => {
-                let found = sections.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
-                current = Some(found.unwrap_or_else(|| {
-                    sections.push((name.to_owned(), Vec::new()));
-                    sections.len() - 1
-                }));
-            }
-            Item::Property { key, val, .. } => {
-                let entry = match val {
-                    Some(value) => Entry::KeyValue(key.trim().to_owned(), unquoted(value)),
-                    None => Entry::OnlyValue(without_comment(key).to_owned()),
-                };
-                if let Some((_, entries)) = current.and_then(|index| sections.get_mut(index)) {
-                    entries.push(entry);
-                }
-            }
-            _ => {}
-        }
-    }
-    sections
-}
-
-/// A line without what follows a semicolon outside quotes.
-fn without_comment(text: &str) -> &str {
-    let mut quoted = false;
-    let end = text.char_indices().find(|(_, character)| {
-        quoted ^= *character == '"';
-        *character == ';' && !quoted
-    });
-    text.get(..end.map_or(text.len(), |(index, _)| index)).unwrap_or_default().trim()
-}
-
-/// A value; quotes around all of it go.
-fn unquoted(text: &str) -> String {
-    let text = without_comment(text);
-    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    inner.filter(|inner| !inner.contains('"')).unwrap_or(text).to_owned()
-}
-
 struct Lint {
     sections: Sections,
     text: String,
     faults: Vec<Fault>,
     /// Sections that something refers to.
     referenced: BTreeSet<String>,
-}
-
-/// The fields of a line, without their quotes; commas inside quotes belong to the field.
-fn fields(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    for character in line.chars() {
-        match character {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            other => {
-                if let Some(field) = fields.last_mut() {
-                    field.push(other);
-                }
-            }
-        }
-    }
-    fields.iter().map(|field| field.trim().to_owned()).collect()
-}
-
-/// A number, decimal or hexadecimal.
-fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 impl Lint {

@@ -1,16 +1,21 @@
 //! The developer's one command: `cargo xtask <verb>`.
 
 mod build;
+mod catalog;
 mod debian;
 mod demo;
 mod image;
 mod inf;
+mod inf_file;
 mod inf_lint;
 mod linux_wdk;
+mod package;
 mod process;
+mod signing;
 mod test;
 mod toolchain;
 mod tools;
+mod wine;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -41,6 +46,8 @@ enum Verb {
         #[arg(long, conflicts_with = "arch")]
         all: bool,
     },
+    /// Makes `target/sluice_package`: the signed driver, its INF and catalog, the client, scripts.
+    Package(package::Options),
     /// Checks an INF of a filter driver: required sections and directives, isolation, strings, files, names.
     InfLint {
         /// The INF; the one that the last build made by default.
@@ -79,6 +86,11 @@ fn main() -> Result<ExitCode> {
         Verb::Build { arch, all } => {
             toolchain::complete()?;
             build::run(arch, all)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Package(options) => {
+            toolchain::complete()?;
+            package::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::InfLint { file, arch } => {

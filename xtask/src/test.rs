@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{build, debian, process, toolchain, tools};
+use crate::{build, debian, package, process, toolchain, tools, wine};
 
 /// Schedules of the exploration that is part of the tests.
 const SCHEDULES: &str = "2000";
@@ -17,15 +17,16 @@ type Step = fn() -> Result<()>;
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run() -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 12] = [
+    let steps: [(&str, Step); 13] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(build::Arch::X64, true)),
-        ("driver image for ARM64", || build::run(build::Arch::Arm64, false)),
+        ("packages for x64 and ARM64", packages),
+        ("the INF under Wine", wine::reads_the_same),
         ("clippy on the host", clippy),
         ("clippy on the driver", clippy_driver),
         ("layouts on ARM64", arm64),
         ("rustdoc", rustdoc),
-        ("Windows client", windows_client),
+        ("clippy on the Windows client", windows_client),
         ("tests", tests),
         ("Miri", miri),
         ("exploration", explore),
@@ -41,6 +42,23 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     println!("everything passed in {:.0} s: {}", began.elapsed().as_secs_f64(), times.join(", "));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The packages, each checked by other tools; and the same again gives the same, signatures apart.
+fn packages() -> Result<()> {
+    for arch in [build::Arch::X64, build::Arch::Arm64] {
+        println!("{}", package::make(arch, None)?.display());
+        let first = package::unsigned_content(arch)?;
+        package::make(arch, None)?;
+        let second = package::unsigned_content(arch)?;
+        let differ: Vec<&String> =
+            first.keys().filter(|name| first.get(*name) != second.get(*name)).collect();
+        anyhow::ensure!(
+            differ.is_empty() && first.len() == second.len(),
+            "made again, these differ: {differ:?}"
+        );
+    }
+    Ok(())
 }
 
 fn rustfmt() -> Result<()> {
@@ -92,11 +110,10 @@ fn rustdoc() -> Result<()> {
     process::run(deny_warnings(&mut doc))
 }
 
-/// The client for Windows, linked with mingw-w64.
+/// Lints of the client for Windows; the package has its build.
 fn windows_client() -> Result<()> {
     debian::for_windows_client()?;
     let target = "--target=x86_64-pc-windows-gnu";
-    process::run(process::cargo().args(["build", "--locked", "--quiet", "--package=sluice-client", target]))?;
     let clippy = ["clippy", "--locked", "--quiet", "--package=sluice-client", target, "--", "-D", "warnings"];
     process::run(process::cargo().args(clippy))
 }

@@ -30,6 +30,8 @@ const SIGNING: [Package; 2] = [
     Package { name: "openssl", shown_by: "/usr/bin/openssl" },
 ];
 
+const NODE: [Package; 1] = [Package { name: "npm", shown_by: "/usr/bin/npm" }];
+
 const WINE_PACKAGES: [Package; 1] = [Package { name: "wine64", shown_by: WINE }];
 
 /// Wine's loader.
@@ -51,6 +53,11 @@ pub(crate) fn for_c_drivers() -> Result<()> {
 /// Installs what signs and checks a package, or says how.
 pub(crate) fn for_signing() -> Result<()> {
     install(&SIGNING)
+}
+
+/// Installs what runs the linter of workflows, or says how; a Node.js of another origin will do.
+pub(crate) fn for_node() -> Result<()> {
+    if process::output(process::command("npm").arg("--version")).is_ok() { Ok(()) } else { install(&NODE) }
 }
 
 /// Installs the other reader of INFs, and what its test program is built with, or says how.

@@ -9,6 +9,7 @@ mod inf;
 mod inf_file;
 mod inf_lint;
 mod linux_wdk;
+mod outside;
 mod package;
 mod process;
 mod signing;
@@ -36,7 +37,7 @@ enum Verb {
     /// Sends a capture through the driver on a simulated machine whose adapter is disabled midway.
     Demo(demo::Options),
     /// Runs every check and test.
-    Test,
+    Test(test::Options),
     /// Builds sluice.sys, its symbols and its INF into target/sluice, and checks the image.
     Build {
         /// The processor to build for.
@@ -82,7 +83,7 @@ enum Verb {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
-        Verb::Test => test::run(),
+        Verb::Test(options) => test::run(&options),
         Verb::Build { arch, all } => {
             toolchain::complete()?;
             build::run(arch, all)?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{build, debian, package, process, toolchain, tools, wine};
+use crate::{build, debian, outside, package, process, toolchain, tools, wine};
 
 /// Schedules of the exploration that is part of the tests.
 const SCHEDULES: &str = "2000";
@@ -14,14 +14,24 @@ const BUG_CLASS_SCHEDULES: &str = "300";
 
 type Step = fn() -> Result<()>;
 
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only the steps with this in their names, as they stand after `==`.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
 /// Runs every check and test, and says how long each took.
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 13] = [
+    let steps: [(&str, Step); 15] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(build::Arch::X64, true)),
         ("packages for x64 and ARM64", packages),
         ("the INF under Wine", wine::reads_the_same),
+        ("workflows", outside::workflows),
+        ("cargo make", outside::makefile),
         ("clippy on the host", clippy),
         ("clippy on the driver", clippy_driver),
         ("layouts on ARM64", arm64),
@@ -34,11 +44,17 @@ pub(crate) fn run() -> Result<ExitCode> {
     ];
     let began = Instant::now();
     let mut times = Vec::new();
-    for (name, step) in steps {
+    let asked = |name: &str| options.only.as_ref().is_none_or(|text| name.contains(text.as_str()));
+    for (name, step) in steps.into_iter().filter(|(name, _)| asked(name)) {
         eprintln!("== {name}");
         let start = Instant::now();
         step()?;
         times.push(format!("{name} {:.0} s", start.elapsed().as_secs_f64()));
+    }
+    if let Some(text) = &options.only {
+        anyhow::ensure!(!times.is_empty(), "no step has {text} in its name");
+        println!("passed: {}", times.join(", "));
+        return Ok(ExitCode::SUCCESS);
     }
     println!("everything passed in {:.0} s: {}", began.elapsed().as_secs_f64(), times.join(", "));
     Ok(ExitCode::SUCCESS)

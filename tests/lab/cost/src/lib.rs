@@ -1,7 +1,7 @@
 //! What the safe wrappers of `sluice-kernel` cost: each function is here twice, once with the wrapper and once with
 //! the raw calls. A test compares the instructions of the release build, which are the same.
 //!
-//! It is an image for the comparison, and is never loaded.
+//! It is an image for the comparison. Only its events are ever run, which call nobody while nobody listens.
 #![no_std]
 
 extern crate wdk_panic;
@@ -18,14 +18,32 @@ use sluice_kernel::wait::{self, Timeout};
 use wdk_sys::ntddk::*;
 use wdk_sys::{DRIVER_OBJECT, EX_RUNDOWN_REF, KLOCK_QUEUE_HANDLE, KSPIN_LOCK, LARGE_INTEGER, NTSTATUS};
 
-/// `DriverEntry`: there is nothing to do.
+/// `DriverEntry`: were it called, events would have a provider, so the compiler cannot leave them out.
 ///
 /// # Safety
 /// Called once, by the system.
 #[unsafe(export_name = "DriverEntry")]
 pub unsafe extern "system" fn driver_entry(_driver: &mut DRIVER_OBJECT, _path: *const ()) -> NTSTATUS {
+    unsafe { sluice_ndis::trace::register() };
     0
 }
+
+/// An event of the driver's provider, for which nobody listens as long as it is not registered.
+#[unsafe(no_mangle)]
+pub extern "system" fn event(interface: u32, status: NTSTATUS) {
+    sluice_ndis::trace::refused(interface, status);
+}
+
+/// The same twice.
+#[unsafe(no_mangle)]
+pub extern "system" fn event_twice(interface: u32, status: NTSTATUS) {
+    sluice_ndis::trace::refused(interface, status);
+    sluice_ndis::trace::refused(interface, status);
+}
+
+/// No event.
+#[unsafe(no_mangle)]
+pub extern "system" fn no_event(_interface: u32, _status: NTSTATUS) {}
 
 /// What a spin lock of the wrapper is: the lock, then the data.
 #[repr(C)]

@@ -11,6 +11,7 @@ use sluice_kernel::irql::Passive;
 use sluice_kernel::pool::Tag;
 use sluice_kernel::shared::{OnceShared, Shared};
 use sluice_ndis::driver::{self, Driver};
+use sluice_ndis::trace;
 use wdk_sys::NTSTATUS;
 use zerocopy::IntoBytes;
 
@@ -53,9 +54,16 @@ impl ControlDevice for Device {
             IOCTL_BIND => bind(passive, irp, handle),
             IOCTL_SEND => send(passive, irp, handle),
             IOCTL_STATISTICS => statistics(passive, irp, control, handle),
-            _ => irp.complete(status::INVALID_DEVICE_REQUEST, 0),
+            code => refuse(irp, handle, code, status::INVALID_DEVICE_REQUEST),
         }
     }
+}
+
+/// Completes a request of which nothing was done.
+fn refuse(irp: Irp, handle: &ClientHandle, code: u32, refused: NTSTATUS) -> Disposition {
+    let interface = handle.0.get().map_or(0, |module| module.info.if_index);
+    trace::refused(interface, code, refused);
+    irp.complete(refused, 0)
 }
 
 /// Completes a buffered request with one record.
@@ -108,13 +116,13 @@ fn find(passive: &mut Passive<'_>, guid: &[u8; 16]) -> Option<Shared<Module>> {
 fn bind(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
     let guid = match parse_bind(irp.input()) {
         Ok(guid) => guid,
-        Err(refusal) => return irp.complete(status::of_refusal(refusal), 0),
+        Err(refusal) => return refuse(irp, handle, IOCTL_BIND, status::of_refusal(refusal)),
     };
     let Some(module) = find(passive, &guid) else {
-        return irp.complete(status::NOT_FOUND, 0);
+        return refuse(irp, handle, IOCTL_BIND, status::NOT_FOUND);
     };
     if !handle.0.set(module.clone()) {
-        return irp.complete(status::INVALID_DEVICE_STATE, 0);
+        return refuse(irp, handle, IOCTL_BIND, status::INVALID_DEVICE_STATE);
     }
     // Counted out when the handle is closed, which comes after this request.
     if !module.handle_bound() {
@@ -145,8 +153,10 @@ fn bind(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Dispositi
 
 fn send(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
     match handle.0.get() {
-        None => irp.complete(status::INVALID_DEVICE_STATE, 0),
-        Some(module) if module.life.state() == State::Detached => irp.complete(status::DEVICE_REMOVED, 0),
+        None => refuse(irp, handle, IOCTL_SEND, status::INVALID_DEVICE_STATE),
+        Some(module) if module.life.state() == State::Detached => {
+            refuse(irp, handle, IOCTL_SEND, status::DEVICE_REMOVED)
+        }
         Some(module) => module.send(passive, irp),
     }
 }
@@ -161,6 +171,6 @@ fn statistics(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &Cl
     };
     match found {
         Ok(statistics) => reply(irp, &statistics),
-        Err(refused) => irp.complete(refused, 0),
+        Err(refused) => refuse(irp, handle, IOCTL_STATISTICS, refused),
     }
 }

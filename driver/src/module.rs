@@ -157,13 +157,16 @@ impl Module {
 
     /// One handle more; true if the stack has to be restarted first, for handlers or memory that are missing.
     pub(crate) fn handle_bound(&self) -> bool {
-        self.handles.fetch_add(1, Ordering::SeqCst);
+        let before = self.handles.fetch_add(1, Ordering::SeqCst);
+        trace::bound(self.info.if_index, before + 1);
         !(self.usable.load(Ordering::SeqCst) && self.life.state() == State::Running)
     }
 
     /// One handle less. After the last one the handlers go, unless somebody comes soon.
     pub(crate) fn handle_closed(&self) {
-        if self.handles.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let before = self.handles.fetch_sub(1, Ordering::SeqCst);
+        trace::closed(self.info.if_index, before.saturating_sub(1));
+        if before == 1 {
             self.idle.set(IDLE);
         }
     }
@@ -172,6 +175,9 @@ impl Module {
     fn open(this: &Shared<Self>, passive: &mut Passive<'_>, proof: ModuleDrained<'_>) -> bool {
         let installed = this.installed.load(Ordering::SeqCst);
         let fits = this.path.fit(passive, this, &proof, this.layout(), installed);
+        if fits.is_err() {
+            trace::no_memory(this.info.if_index);
+        }
         if fits != Ok(true) {
             return false;
         }

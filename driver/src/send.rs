@@ -2,7 +2,7 @@
 use core::sync::atomic::Ordering;
 
 use ndis_sys::NDIS_STATUS_PAUSED;
-use sluice_abi::FrameResult;
+use sluice_abi::{FrameResult, IOCTL_SEND};
 use sluice_core::gate::Pass;
 use sluice_core::lifecycle::State;
 use sluice_core::request::Send;
@@ -28,6 +28,8 @@ struct Tally {
     bytes: u64,
     paused: u64,
     failed: u64,
+    /// Status of the first that failed.
+    error: NTSTATUS,
 }
 
 impl Tally {
@@ -38,7 +40,12 @@ impl Tally {
                 self.bytes += u64::from(returned.length);
             }
             FrameResult::PAUSED => self.paused += 1,
-            _ => self.failed += 1,
+            _ => {
+                if self.failed == 0 {
+                    self.error = returned.status;
+                }
+                self.failed += 1;
+            }
         }
     }
 }
@@ -58,7 +65,7 @@ impl Module {
         let frames = match Send::parse(irp.input(), pages.length(), self.max_frame()) {
             Ok(request) => request.frames(),
             Err(refusal) => {
-                trace::refused(self.info.if_index, status::of_refusal(refusal));
+                trace::refused(self.info.if_index, IOCTL_SEND, status::of_refusal(refusal));
                 return irp.complete(status::of_refusal(refusal), 0);
             }
         };
@@ -219,6 +226,9 @@ impl Module {
         self.counters.bytes_sent.add(tally.bytes);
         self.counters.frames_paused.add(tally.paused);
         self.counters.frames_failed.add(tally.failed);
+        if tally.failed != 0 {
+            trace::frames_failed(self.info.if_index, tally.failed, tally.error);
+        }
         self.kick();
         // Last: once the gate is drained the module may be gone.
         leaving.last().and_then(|share| self.leave(level, share))

@@ -422,11 +422,15 @@ unsafe extern "system" fn attach<F: Filter>(
     let handle = unsafe { Handle::from_raw(handle) };
     let module = match F::attach(&mut passive, handle, Adapter(parameters)) {
         Ok(module) => module,
-        Err(refused) => return refused,
+        Err(refused) => {
+            trace::attach_failed(refused);
+            return refused;
+        }
     };
     // SAFETY: the reference that is given up below lives until FilterDetach.
     let known = unsafe { handle.set_attributes(&passive, module.address().cast()) };
     if let Err(refused) = known.and_then(|()| F::attached(&module, &mut passive)) {
+        trace::attach_failed(refused);
         F::detach(&module, &mut passive);
         return refused;
     }

@@ -1,14 +1,14 @@
 //! What the driver tells who listens: an ETW provider that describes its own events (page "Trace Logging
 //! API").
 //!
-//! Nothing is written per frame. Where nobody listens an event costs four instructions and no call
+//! Nothing is written per frame. Where nobody listens an event costs less than ten instructions and no call
 //! (`tests/suite/tests/event_cost.rs`). The kernel's addresses are in events of their own keyword, and in no other.
 //!
 //! | keyword | events |
 //! |---|---|
-//! | 0x1 life | `ModuleAttached`, `ModulePausing`, `ModulePaused`, `ModuleRestarted`, `ModuleDetached` |
-//! | 0x2 DMA | `DmaAdapter`, `CommonBufferAllocated`, `CommonBufferFreed`, `BatchStarted`, `BatchCompleted` |
-//! | 0x4 requests | `RequestRefused` |
+//! | 0x1 life | `ModuleAttached`, `AttachFailed`, `ModulePausing`, `ModulePaused`, `ModuleRestarted`, `ModuleDetached` |
+//! | 0x2 DMA | `DmaAdapter`, `CommonBufferAllocated`, `CommonBufferFreed`, `MemoryUnavailable`, `BatchStarted`, `BatchCompleted` |
+//! | 0x4 requests | `HandleBound`, `HandleClosed`, `RequestRefused`, `FramesFailed` |
 //! | 0x8 addresses | `CommonBufferAddress` |
 #![expect(unsafe_code, reason = "registers the provider")]
 use tracelogging::{define_provider, write_event};
@@ -47,6 +47,11 @@ pub fn attached(interface: u32, luid: u64) {
         u32("InterfaceIndex", &interface),
         u64_hex("Luid", &luid),
     );
+}
+
+/// A module could not be attached.
+pub fn attach_failed(status: Status) {
+    write_event!(PROVIDER, "AttachFailed", level(Error), keyword(0x1), i32_hex("Status", &status));
 }
 
 /// A pause begins.
@@ -97,15 +102,64 @@ pub fn detached(interface: u32) {
     );
 }
 
-/// A request was refused before anything was sent.
-pub fn refused(interface: u32, status: Status) {
+/// A handle was bound to a module.
+pub fn bound(interface: u32, handles: u32) {
+    write_event!(
+        PROVIDER,
+        "HandleBound",
+        level(Informational),
+        keyword(0x4),
+        u32("InterfaceIndex", &interface),
+        u32("Handles", &handles),
+    );
+}
+
+/// A bound handle was closed.
+pub fn closed(interface: u32, handles: u32) {
+    write_event!(
+        PROVIDER,
+        "HandleClosed",
+        level(Informational),
+        keyword(0x4),
+        u32("InterfaceIndex", &interface),
+        u32("Handles", &handles),
+    );
+}
+
+/// A request was refused before anything was done. The interface is 0 if the handle is not bound.
+pub fn refused(interface: u32, code: u32, status: Status) {
     write_event!(
         PROVIDER,
         "RequestRefused",
         level(Warning),
         keyword(0x4),
         u32("InterfaceIndex", &interface),
+        u32_hex("Code", &code),
         i32_hex("Status", &status),
+    );
+}
+
+/// Frames came back with an error; `status` is the first one's.
+pub fn frames_failed(interface: u32, frames: u64, status: Status) {
+    write_event!(
+        PROVIDER,
+        "FramesFailed",
+        level(Warning),
+        keyword(0x4),
+        u32("InterfaceIndex", &interface),
+        u64("Frames", &frames),
+        i32_hex("Status", &status),
+    );
+}
+
+/// There is no memory for a module's frames.
+pub fn no_memory(interface: u32) {
+    write_event!(
+        PROVIDER,
+        "MemoryUnavailable",
+        level(Error),
+        keyword(0x2),
+        u32("InterfaceIndex", &interface)
     );
 }
 

@@ -2,11 +2,17 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that finds nothing there has failed"
 )]
+use sluice_abi::IOCTL_SEND;
+use sluice_client::adapter;
+use sluice_client::device::{Device, Driver};
 use sluice_machine::ndis::adapter::Completes;
-use sluice_machine::{Configuration, Event, Session, user};
+use sluice_machine::{Configuration, Event, LowResources, Machine, Session, user};
 use sluice_suite::bench::{self, Bench, adapter_that, bound};
+use sluice_suite::client::Local;
+use sluice_suite::image::{self, Build};
 use sluice_suite::scenario::frame;
 
 const LIFE: u64 = 0x1;
@@ -62,6 +68,73 @@ fn a_pause_with_frames_in_flight_is_told_in_order() {
     let count = |name: &str| names.iter().filter(|found| **found == name).count();
     assert_eq!(count("CommonBufferAllocated"), count("CommonBufferFreed"));
     assert_eq!(count("ModuleAttached"), count("ModuleDetached"));
+}
+
+#[test]
+fn refusals_and_errors_are_told_with_their_status() {
+    let mut configuration = Configuration {
+        etw: Some(Session { level: 5, keywords: REQUESTS, print: false }),
+        ..adapter_that(Completes::Late(50, 60))
+    };
+    configuration.adapters[0].fails_every = Some(4);
+    let bench = Bench::new(configuration);
+    bench.run(|| {
+        let nobody = bench::open();
+        let unbound = nobody.start(IOCTL_SEND, vec![0; 12], vec![0; 64]).unwrap().wait().unwrap();
+        assert_eq!(unbound.status, 0xC000_0184);
+        let device = bound();
+        let short = device.start(IOCTL_SEND, vec![1, 0], Vec::new()).unwrap().wait().unwrap();
+        assert_eq!(short.status, 0xC000_0023);
+        bench::send(device.as_ref(), (0..8).map(|number| frame(1, number, 100)).collect()).unwrap();
+    });
+    bench.machine.run_until_idle().unwrap();
+    let events = bench.machine.events();
+    let told: Vec<_> = events
+        .iter()
+        .filter(|event| event.name == "RequestRefused")
+        .map(|event| ["InterfaceIndex", "Code", "Status"].map(|name| field(event, name)))
+        .collect();
+    let code = format!("{IOCTL_SEND:#x}");
+    let interface = field(events.iter().find(|event| event.name == "HandleBound").unwrap(), "InterfaceIndex");
+    assert_eq!(told, [["0", &code, "0xc0000184"], [interface, &code, "0xc0000023"]]);
+    let failed = events.iter().filter(|event| event.name == "FramesFailed");
+    let frames: u64 = failed.clone().map(|event| field(event, "Frames").parse::<u64>().unwrap()).sum();
+    assert_eq!(frames, 2);
+    assert!(failed.into_iter().all(|event| field(event, "Status") == "0xc0000001"), "{events:#?}");
+    assert_eq!(events.iter().filter(|event| event.name == "HandleClosed").count(), 1);
+    bench.finish();
+}
+
+/// A handle that is bound to the first adapter, if the driver had the memory.
+fn try_to_bind() -> Option<Box<dyn Device>> {
+    let device = (Local { administrator: true }).open().ok()?;
+    let adapters = adapter::list(device.as_ref()).ok()?;
+    adapter::bind(device.as_ref(), adapters.first()?).ok()?;
+    Some(device)
+}
+
+#[test]
+fn memory_that_is_not_there_is_told() {
+    let mut missing = vec!["AttachFailed", "MemoryUnavailable"];
+    for number in 1..200 {
+        let configuration = Configuration {
+            etw: Some(Session { level: 2, keywords: LIFE | DMA, print: false }),
+            low_resources: LowResources::Nth(number),
+            ..adapter_that(Completes::Any)
+        };
+        let machine = Machine::start(configuration).unwrap();
+        if machine.load_driver(&image::path(Build::Release)).is_err() {
+            continue;
+        }
+        machine.spawn("client", || drop(try_to_bind()));
+        machine.run_until_idle().unwrap();
+        machine.unload_driver().unwrap();
+        missing.retain(|name| machine.events().iter().all(|event| event.name != *name));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never told: {missing:?}");
 }
 
 #[test]

@@ -31,14 +31,14 @@ pub unsafe extern "system" fn driver_entry(_driver: &mut DRIVER_OBJECT, _path: *
 /// An event of the driver's provider, for which nobody listens as long as it is not registered.
 #[unsafe(no_mangle)]
 pub extern "system" fn event(interface: u32, status: NTSTATUS) {
-    sluice_ndis::trace::refused(interface, status);
+    sluice_ndis::trace::refused(interface, 0, status);
 }
 
 /// The same twice.
 #[unsafe(no_mangle)]
 pub extern "system" fn event_twice(interface: u32, status: NTSTATUS) {
-    sluice_ndis::trace::refused(interface, status);
-    sluice_ndis::trace::refused(interface, status);
+    sluice_ndis::trace::refused(interface, 0, status);
+    sluice_ndis::trace::refused(interface, 0, status);
 }
 
 /// No event.

@@ -1,16 +1,15 @@
 <#
 .SYNOPSIS
-Removes the filter and all that belongs to it: the component, the staged package, the service, and on request the
-certificate.
+Removes the filter and all that belongs to it: the component, the staged package, the service and the test certificate.
 
 .PARAMETER Certificate
-Removes test certificates with this subject as well, for example "CN=Sluice Test".
+The certificate (.cer) that prepare.ps1 was given; the one beside this script by default.
 #>
 #Requires -Version 5.1
 #Requires -RunAsAdministrator
 [CmdletBinding(SupportsShouldProcess)]
 param(
-    [string] $Certificate
+    [string] $Certificate = (Join-Path $PSScriptRoot 'sluice.cer')
 )
 
 Set-StrictMode -Version Latest
@@ -45,14 +44,16 @@ if (Get-Service -Name sluice -ErrorAction SilentlyContinue) {
     }
 }
 
-if ($Certificate) {
+if (Test-Path -LiteralPath $Certificate) {
+    $thumbprint = (New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 $Certificate).Thumbprint
     foreach ($store in 'Root', 'TrustedPublisher') {
-        Get-ChildItem "Cert:\LocalMachine\$store" | Where-Object { $_.Subject -eq $Certificate } | ForEach-Object {
-            if ($PSCmdlet.ShouldProcess($_.Subject, "Remove from $store")) {
-                Remove-Item -LiteralPath $_.PSPath
-            }
+        $imported = "Cert:\LocalMachine\$store\$thumbprint"
+        if ((Test-Path -LiteralPath $imported) -and $PSCmdlet.ShouldProcess($imported, 'Remove the certificate')) {
+            Remove-Item -LiteralPath $imported
         }
     }
+} else {
+    $left += "the certificate, as there is no $Certificate to tell which it is"
 }
 
 if ($left) {

@@ -155,6 +155,6 @@ mod tests {
         let source = read("driver/ndis/src/trace.rs");
         let id = source.split("id(\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         assert_eq!(id.len(), 36);
-        assert!(read("inf/sluice.wprp").contains(id) && read("docs/windows.md").contains(id));
+        assert!(read("inf/sluice.wprp").contains(id) && read("docs/debugging.md").contains(id));
     }
 }

@@ -3,13 +3,12 @@
 //!
 //! Names are Microsoft's where a rule has one (pages "DDI compliance rules" and "NDIS/WIFI rules"), and say what
 //! the bugcheck's page says where it has none.
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::bugcheck::code;
 
 /// Options of Driver Verifier that rules belong to (page "Driver Verifier Options").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Checks that Driver Verifier always makes.
     Always,
@@ -39,6 +38,12 @@ pub enum Check {
     Kernel,
     /// Documented rules of the contract whose breach has no documented bugcheck.
     Contract,
+}
+
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// One rule.

@@ -21,6 +21,17 @@ macro_rules! options {
             }
         }
 
+        impl Check {
+            /// The option's name, as [`Verifier::without`] takes it; `always` and `kernel` cannot be switched off.
+            pub fn name(self) -> &'static str {
+                match self {
+                    Self::Always => "always",
+                    Self::Kernel => "kernel",
+                    $(Self::$option => $name,)*
+                }
+            }
+        }
+
         impl Verifier {
             /// Names of the options.
             pub const NAMES: &'static [&'static str] = &[$($name),*];

@@ -2,7 +2,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a test that finds nothing there has failed"
 )]
 use sluice_abi::IOCTL_SEND;

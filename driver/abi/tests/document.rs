@@ -1,4 +1,5 @@
 //! `docs/ioctl.md` says what the crate says.
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
 use std::mem::offset_of;
 use std::path::Path;
 
@@ -20,7 +21,7 @@ macro_rules! layout {
 }
 
 #[test]
-fn every_record_and_code_is_documented() {
+fn every_record_is_documented_and_has_no_padding() {
     let text = read("../../docs/ioctl.md");
     let records = [
         layout!(VersionReply { abi_major, abi_minor, driver_major, driver_minor, ndis_version, max_frames }),
@@ -76,7 +77,11 @@ fn every_record_and_code_is_documented() {
         assert_eq!(named, fields.len(), "{record}: rows of fields that are not there");
     }
     assert!(text.contains(&format!("### `FrameResult`, {} bytes\n", size_of::<FrameResult>())));
+}
 
+#[test]
+fn every_code_and_constant_is_documented() {
+    let text = read("../../docs/ioctl.md");
     let numbers = [
         ("IOCTL_VERSION", IOCTL_VERSION),
         ("IOCTL_LIST", IOCTL_LIST),

@@ -131,6 +131,8 @@ impl Member {
     }
 
     fn attributes(&self) -> Result<SetOfVec<Attribute>> {
+        // What stands for the subject's type in catalogs of this version; readers of real ones found it with images
+        // and with flat files alike.
         let no_info = Any::new(Tag::ContextSpecific { constructed: false, number: TagNumber::N2 }, [])?;
         let mut attributes = SetOfVec::new();
         attributes.insert(attribute(MEMBER_INFO2, no_info)?)?;

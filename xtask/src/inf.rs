@@ -91,6 +91,35 @@ mod tests {
             assert!(in_image(name), "{name} is not in the image");
         }
         assert!(sluice_abi::SYMBOLIC_NAME.ends_with(sluice_abi::WIN32_NAME.trim_start_matches("\\\\.\\")));
+        let client = crate::package::folder(Arch::X64).join("sluice.exe");
+        let client =
+            std::fs::read(&client).unwrap_or_else(|error| panic!("{error}; run: cargo xtask package"));
+        let in_client = |name: &str| client.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+        assert!(in_client(sluice_abi::WIN32_NAME), "the client opens another device");
+    }
+
+    #[test]
+    fn the_names_stand_in_one_place_of_the_sources() {
+        let folders = ["driver", "usermode-client", "tests", "xtask"];
+        let mut files =
+            process::output(process::command("git").args(["ls-files", "--"]).args(folders)).unwrap();
+        files.retain(|character| character != '\r');
+        let sources = files.lines().filter(|file| file.ends_with(".rs"));
+        let mut places: Vec<String> = Vec::new();
+        for file in sources {
+            let text = std::fs::read_to_string(process::root().join(file)).unwrap();
+            // As they stand in a source, in quotes.
+            let names = [
+                sluice_abi::FILTER_GUID,
+                sluice_abi::DEVICE_NAME,
+                sluice_abi::SYMBOLIC_NAME,
+                sluice_abi::WIN32_NAME,
+            ];
+            if names.iter().any(|name| text.contains(&format!("{name:?}"))) {
+                places.push(file.to_owned());
+            }
+        }
+        assert_eq!(places, ["driver/abi/src/names.rs"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The machine's command line: `cargo xtask machine`.
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -197,10 +198,7 @@ fn main() -> Result<ExitCode> {
         Verb::Status { socket } => operate(&socket, &json!({ "op": "status" })),
         Verb::Shutdown { socket } => operate(&socket, &json!({ "op": "shutdown" })),
         Verb::Exports { missing: None } => {
-            for (module, name) in sluice_machine::exports() {
-                println!("{module}!{name}");
-            }
-            Ok(ExitCode::SUCCESS)
+            print(sluice_machine::exports().into_iter().map(|(module, name)| format!("{module}!{name}")))
         }
         Verb::Exports { missing: Some(file) } => {
             let missing = sluice_machine::missing_imports(&file)?;
@@ -213,20 +211,13 @@ fn main() -> Result<ExitCode> {
             }
             Ok(ExitCode::FAILURE)
         }
-        Verb::Rules { json: true } => {
-            println!("{}", serde_json::to_string_pretty(RULES)?);
-            Ok(ExitCode::SUCCESS)
-        }
-        Verb::Rules { json: false } => {
-            for rule in RULES {
-                let first = rule.first.map_or_else(String::new, |first| format!("/{first:X}"));
-                println!(
-                    "{} (0x{:X}{first}): {}; tripped by {}",
-                    rule.name, rule.bugcheck, rule.checks, rule.tripped_by
-                );
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Rules { json: true } => print([serde_json::to_string_pretty(RULES)?]),
+        Verb::Rules { json: false } => print(RULES.iter().map(|rule| {
+            let first = rule.first.map_or_else(String::new, |first| format!("/{first:X}"));
+            let option = rule.option.name();
+            let known = format!("{} (0x{:X}{first}, {option})", rule.name, rule.bugcheck);
+            format!("{known}: {}; tripped by {}", rule.checks, rule.tripped_by)
+        })),
         Verb::Explore { driver, schedules, seed, without } => {
             for seed in seed..seed + schedules {
                 let schedule = Schedule::random(seed);
@@ -241,6 +232,18 @@ fn main() -> Result<ExitCode> {
         }
         Verb::Replay(options) => replay(options),
     }
+}
+
+/// Prints a list. Whoever has read enough of it may go.
+fn print(lines: impl IntoIterator<Item = String>) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        match writeln!(out, "{line}") {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(options: RunOptions) -> Result<ExitCode> {

@@ -104,7 +104,9 @@ mod tests {
         let mut files =
             process::output(process::command("git").args(["ls-files", "--"]).args(folders)).unwrap();
         files.retain(|character| character != '\r');
-        let sources = files.lines().filter(|file| file.ends_with(".rs"));
+        let sources = files
+            .lines()
+            .filter(|file| std::path::Path::new(file).extension().is_some_and(|extension| extension == "rs"));
         let mut places: Vec<String> = Vec::new();
         for file in sources {
             let text = std::fs::read_to_string(process::root().join(file)).unwrap();

@@ -63,6 +63,21 @@ impl Flavor {
     fn image_for(self, arch: Arch) -> PathBuf {
         folder(self, arch).join("sluice.sys")
     }
+
+    /// Cargo's options for this build. All have one profile, so that they share what only the compilation needs.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Release => &["--release"],
+            Self::Checked => &[
+                "--release",
+                "--config=profile.release.debug-assertions=true",
+                "--config=profile.release.overflow-checks=true",
+                "--config=profile.release.build-override.debug-assertions=false",
+                "--config=profile.release.build-override.overflow-checks=false",
+            ],
+            Self::GateBypass => &["--release", "--features=gate-bypass"],
+        }
+    }
 }
 
 /// Where a build lies.
@@ -72,6 +87,11 @@ pub(crate) fn folder(flavor: Flavor, arch: Arch) -> PathBuf {
         Arch::Arm64 => format!("{}-arm64", flavor.folder()),
     };
     process::root().join("target").join(name)
+}
+
+/// Where cargo leaves the driver's images, those of the flavor that was built last.
+fn built(arch: Arch) -> PathBuf {
+    process::root().join("target/driver").join(arch.target()).join("release")
 }
 
 /// Builds what ships, and with `all` what only the tests use, which run on x64.
@@ -86,26 +106,26 @@ pub(crate) fn run(arch: Arch, all: bool) -> Result<()> {
         println!("{}", driver(*flavor)?.display());
     }
     if all {
-        println!("{}", lab_driver("wrong", "release")?.display());
-        println!("{}", lab_driver("primitives", "release")?.display());
-        println!("{}", lab_driver("primitives", "checked")?.display());
-        println!("{}", lab_driver("cost", "release")?.display());
-        println!("{}", crash_lab("release")?.display());
-        println!("{}", crash_lab("checked")?.display());
+        for name in ["wrong", "primitives", "cost"] {
+            println!("{}", lab_driver(name, Flavor::Release)?.display());
+        }
+        println!("{}", lab_driver("primitives", Flavor::Checked)?.display());
+        println!("{}", crash_lab(Flavor::Release)?.display());
+        println!("{}", crash_lab(Flavor::Checked)?.display());
         c_drivers()?.iter().for_each(|image| println!("{}", image.display()));
     }
     Ok(())
 }
 
 /// Builds a driver of the tests, `tests/lab/NAME`. Its image is not checked: it may be wrong on purpose.
-fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
-    process::run(driver_cargo("build", &format!("sluice-lab-{name}"))?.args(["--profile", profile]))?;
-    let built = process::root().join("target/driver").join(Arch::X64.target()).join(profile);
+fn lab_driver(name: &str, flavor: Flavor) -> Result<PathBuf> {
+    process::run(driver_cargo("build", &format!("sluice-lab-{name}"))?.args(flavor.options()))?;
+    let built = built(Arch::X64);
     let folder = process::root().join("target/lab");
     fs::create_dir_all(&folder)?;
-    let image = match profile {
-        "release" => folder.join(format!("{name}.sys")),
-        other => folder.join(format!("{name}-{other}.sys")),
+    let image = match flavor {
+        Flavor::Checked => folder.join(format!("{name}-checked.sys")),
+        _ => folder.join(format!("{name}.sys")),
     };
     copy(&built.join(format!("sluice_lab_{name}.dll")), &image)?;
     copy(&built.join(format!("sluice_lab_{name}.pdb")), &image.with_extension("pdb"))?;
@@ -113,10 +133,10 @@ fn lab_driver(name: &str, profile: &str) -> Result<PathBuf> {
 }
 
 /// Builds the drivers of the crash lab, each an example of its package; returns their folder.
-pub(crate) fn crash_lab(profile: &str) -> Result<PathBuf> {
-    process::run(driver_cargo("build", "sluice-lab-crashes")?.args(["--examples", "--profile", profile]))?;
-    let built = process::root().join("target/driver").join(Arch::X64.target()).join(profile).join("examples");
-    let name = if profile == "release" { "crashes".to_owned() } else { format!("crashes-{profile}") };
+pub(crate) fn crash_lab(flavor: Flavor) -> Result<PathBuf> {
+    process::run(driver_cargo("build", "sluice-lab-crashes")?.arg("--examples").args(flavor.options()))?;
+    let built = built(Arch::X64).join("examples");
+    let name = if flavor == Flavor::Checked { "crashes-checked" } else { "crashes" };
     let folder = process::root().join("target/lab").join(name);
     fs::create_dir_all(&folder)?;
     for source in fs::read_dir(process::root().join("tests/lab/crashes/examples"))? {
@@ -187,16 +207,8 @@ pub(crate) fn driver(flavor: Flavor) -> Result<PathBuf> {
 
 /// Builds one image and checks it; returns where it is.
 pub(crate) fn driver_for(flavor: Flavor, arch: Arch) -> Result<PathBuf> {
-    // Each flavor has a target folder of its own: they differ in features and would evict each other.
-    let profile = if flavor == Flavor::Checked { "checked" } else { "release" };
-    let mut build = cargo_for("build", "sluice", arch)?;
-    build.arg("--profile").arg(profile);
-    if flavor == Flavor::GateBypass {
-        build.args(["--features", "gate-bypass"]);
-    }
-    process::run(&mut build)?;
-
-    let built = process::root().join("target/driver").join(arch.target()).join(profile);
+    process::run(cargo_for("build", "sluice", arch)?.args(flavor.options()))?;
+    let built = built(arch);
     let sys = flavor.image_for(arch);
     let folder = sys.parent().context("image without folder")?;
     fs::create_dir_all(folder)?;

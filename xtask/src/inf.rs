@@ -1,5 +1,6 @@
 //! The INF: stamped from `inf/sluice.inx`, as `stampinf` does it.
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -15,11 +16,12 @@ pub(crate) fn stamp(path: &Path, arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// The day of the build, counted from 1970: today, or the one that `SOURCE_DATE_EPOCH` names.
+/// The day of the build, counted from 1970: the one on which this program began, or that `SOURCE_DATE_EPOCH` names.
 pub(crate) fn day() -> Result<u64> {
+    static BEGAN: OnceLock<SystemTime> = OnceLock::new();
     let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is not a number of seconds")?,
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        Err(_) => BEGAN.get_or_init(SystemTime::now).duration_since(UNIX_EPOCH)?.as_secs(),
     };
     Ok(seconds / 86_400)
 }

@@ -153,18 +153,45 @@ pub(crate) fn prepare() -> Result<LinuxWdk> {
     process::run(process::cargo().args(["fetch", "--quiet", "--locked"]))?;
     let metadata = metadata()?;
     let overrides = [patched_wdk_build(&home, &metadata)?, empty_windows_future(&home, &metadata)?];
+    linker(&home)?;
     let config = home.join("config.toml");
     write_if_changed(&config, &configuration(&home, &overrides))?;
     Ok(LinuxWdk { config })
 }
 
+/// The toolchain's linker, which writes its arguments into the PDB, and by that into the image. rustc passes the list of
+/// exports in a folder with a random name; here it gets a name that stays, so that the same sources give the same image.
+fn linker(home: &Path) -> Result<()> {
+    let path = home.join("rust-lld");
+    let lines = [
+        "#!/bin/sh",
+        "for argument do",
+        "    case $argument in /OUT:*) image=${argument#/OUT:} ;; esac",
+        "done",
+        "for argument do",
+        "    shift",
+        "    case $argument in",
+        "    /DEF:*) cp \"${argument#/DEF:}\" \"$image.def\" && argument=/DEF:$image.def ;;",
+        "    esac",
+        "    set -- \"$@\" \"$argument\"",
+        "done",
+    ];
+    let text = format!("{}\nexec '{}' \"$@\"\n", lines.join("\n"), tools()?.join("rust-lld").display());
+    write_if_changed(&path, &text)?;
+    #[cfg(unix)]
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(())
+}
+
 fn configuration(home: &Path, overrides: &[PathBuf]) -> String {
+    // Its name tells rustc how to call it.
+    let linker = home.join("rust-lld").display().to_string();
     let paths: Vec<String> =
         overrides.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
     format!(
         "paths = [{}]\n\
-         [target.x86_64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
-         [target.aarch64-pc-windows-msvc]\nlinker = \"rust-lld\"\n\
+         [target.x86_64-pc-windows-msvc]\nlinker = {linker:?}\n\
+         [target.aarch64-pc-windows-msvc]\nlinker = {linker:?}\n\
          [env]\nLIBCLANG_PATH = \"{}\"\nWDKContentRoot = {:?}\nVersion_Number = \"{WDK_VERSION}\"\n",
         paths.join(", "),
         debian::LIBCLANG_PATH,

@@ -114,7 +114,7 @@ fn main() -> Result<ExitCode> {
             let asks = |name: &str| options.iter().any(|option| option.to_string_lossy().starts_with(name));
             if !asks("--drivers") && !asks("--help") && !asks("-h") {
                 toolchain::complete()?;
-                let folder = build::crash_lab("release")?;
+                let folder = build::crash_lab(build::Flavor::Release)?;
                 options.extend(["--drivers".into(), folder.into()]);
             }
             tools::build()?;

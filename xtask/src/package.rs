@@ -47,6 +47,9 @@ const SYSTEM_LIBRARIES: [&str; 7] = [
     "bcryptprimitives.dll",
 ];
 
+/// The target of the client in the package.
+const CLIENT_TARGET: &str = "x86_64-pc-windows-gnu";
+
 /// Makes the package, checks it and says what is in it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if cfg!(windows) {
@@ -105,6 +108,18 @@ pub(crate) fn folder(arch: Arch) -> PathBuf {
         Arch::X64 => "sluice_package",
         Arch::Arm64 => "sluice_package-arm64",
     })
+}
+
+/// Removes the driver and the client, so that they are built and linked again; what they depend on stays.
+pub(crate) fn forget(arch: Arch) -> Result<()> {
+    let clean = |package: &str, target: &str| {
+        let mut clean = process::cargo();
+        clean.args(["clean", "--quiet", "--locked", "--package", package, "--target", target]);
+        clean
+    };
+    let mut driver = clean("sluice", arch.target());
+    process::run(driver.arg("--release").arg("--target-dir").arg(process::root().join("target/driver")))?;
+    process::run(clean("sluice-client", CLIENT_TARGET).arg("--profile=dist"))
 }
 
 /// What of a package does not depend on its signatures, by name.
@@ -209,19 +224,9 @@ fn client_is_alone(path: &Path) -> Result<()> {
 /// Builds the client for Windows; the one for x64 also runs on ARM64.
 fn client() -> Result<PathBuf> {
     debian::for_windows_client()?;
-    let target = "x86_64-pc-windows-gnu";
-    let mut build = process::cargo();
-    build.args([
-        "build",
-        "--locked",
-        "--quiet",
-        "--package=sluice-client",
-        "--profile=dist",
-        "--target",
-        target,
-    ]);
-    process::run(&mut build)?;
-    Ok(process::root().join("target").join(target).join("dist/sluice.exe"))
+    let package = ["build", "--locked", "--quiet", "--package=sluice-client", "--profile=dist"];
+    process::run(process::cargo().args(package).args(["--target", CLIENT_TARGET]))?;
+    Ok(process::root().join("target").join(CLIENT_TARGET).join("dist/sluice.exe"))
 }
 
 fn hex(bytes: &[u8]) -> String {

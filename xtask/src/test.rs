@@ -65,6 +65,7 @@ fn packages() -> Result<()> {
     for arch in [build::Arch::X64, build::Arch::Arm64] {
         println!("{}", package::make(arch, None)?.display());
         let first = package::unsigned_content(arch)?;
+        package::forget(arch)?;
         package::make(arch, None)?;
         let second = package::unsigned_content(arch)?;
         let differ: Vec<&String> =
@@ -109,7 +110,8 @@ fn clippy_driver() -> Result<()> {
     ] {
         clippy.args(["--package", package]);
     }
-    process::run(clippy.args(["--examples", "--lib", "--quiet", "--", "-D", "warnings"]))
+    // What only the compilation needs is there in release builds.
+    process::run(clippy.args(["--release", "--examples", "--lib", "--quiet", "--", "-D", "warnings"]))
 }
 
 /// Offsets and sizes are asserted when the crates are compiled.
@@ -122,7 +124,7 @@ fn arm64() -> Result<()> {
 fn rustdoc() -> Result<()> {
     process::run(deny_warnings(process::cargo().args(["doc", "--locked", "--no-deps", "--quiet"])))?;
     let mut doc = build::driver_cargo("doc", "sluice")?;
-    doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--quiet"]);
+    doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--release", "--quiet"]);
     process::run(deny_warnings(&mut doc))
 }
 

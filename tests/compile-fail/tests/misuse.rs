@@ -14,6 +14,7 @@ fn main() -> Result<()> {
     for (name, value) in [
         ("SLUICE_REAL_CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
         ("SLUICE_WDK_CONFIG", config.into()),
+        ("SLUICE_DRIVER_TARGET", folder.join("../../target/driver").into()),
         ("CARGO", env!("CARGO_BIN_EXE_cargo-for-windows").into()),
     ] {
         // SAFETY: this program has one thread so far.

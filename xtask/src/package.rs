@@ -111,14 +111,17 @@ pub(crate) fn folder(arch: Arch) -> PathBuf {
 }
 
 /// Removes the driver and the client, so that they are built and linked again; what they depend on stays.
-pub(crate) fn forget(arch: Arch) -> Result<()> {
+pub(crate) fn forget(architectures: &[Arch]) -> Result<()> {
     let clean = |package: &str, target: &str| {
         let mut clean = process::cargo();
         clean.args(["clean", "--quiet", "--locked", "--package", package, "--target", target]);
         clean
     };
-    let mut driver = clean("sluice", arch.target());
-    process::run(driver.arg("--release").arg("--target-dir").arg(process::root().join("target/driver")))?;
+    for arch in architectures {
+        let mut driver = clean("sluice", arch.target());
+        driver.arg("--release").arg("--target-dir").arg(process::root().join("target/driver"));
+        process::run(&mut driver)?;
+    }
     process::run(clean("sluice-client", CLIENT_TARGET).arg("--profile=dist"))
 }
 

@@ -60,14 +60,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The packages, each checked by other tools; and the same again gives the same, signatures apart.
+/// The packages, each checked by other tools; and the same built again gives the same, signatures apart.
 fn packages() -> Result<()> {
-    for arch in [build::Arch::X64, build::Arch::Arm64] {
-        println!("{}", package::make(arch, None)?.display());
-        let first = package::unsigned_content(arch)?;
-        package::forget(arch)?;
-        package::make(arch, None)?;
-        let second = package::unsigned_content(arch)?;
+    let architectures = [build::Arch::X64, build::Arch::Arm64];
+    let make = || -> Result<Vec<_>> {
+        let make = |arch: &build::Arch| {
+            println!("{}", package::make(*arch, None)?.display());
+            package::unsigned_content(*arch)
+        };
+        architectures.iter().map(make).collect()
+    };
+    let first = make()?;
+    package::forget(&architectures)?;
+    for (first, second) in first.iter().zip(make()?) {
         let differ: Vec<&String> =
             first.keys().filter(|name| first.get(*name) != second.get(*name)).collect();
         anyhow::ensure!(

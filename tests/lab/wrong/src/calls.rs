@@ -25,6 +25,7 @@ calls! {
         KeCancelTimer(timer);
         KeInitializeDpc(dpc, routine, context);
         KeInsertQueueDpc(dpc, first, second);
+        KeFlushQueuedDpcs();
         KeRaiseIrqlToDpcLevel();
         KfRaiseIrql(level);
         KeLowerIrql(level);
@@ -96,7 +97,10 @@ calls! {
     "hal.dll":
         HalGetAdapter(description, registers);
     "ndis.sys":
+        NdisInitializeEvent(event);
+        NdisSetEvent(event);
         NdisWaitEvent(event, milliseconds);
+        NdisCancelTimerObject(timer);
         NdisAllocateRWLock(handle);
         NdisFreeRWLock(lock);
         NdisAcquireRWLockRead(lock, state, flags);

@@ -8,7 +8,7 @@ use ndis_sys::*;
 use wdk_sys::ntddk::*;
 use wdk_sys::{DEVICE_DESCRIPTION, DMA_ADAPTER, KDPC, KSPIN_LOCK, PHYSICAL_ADDRESS};
 
-use crate::{DEVICE, LIST, MEMORY, MODULE, TAG, case, send_own};
+use crate::{DEVICE, LIST, MEMORY, MODULE, TAG, case, send_own, send_own_if_it_may};
 
 /// When something is done.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,10 @@ pub(crate) fn at(moment: Moment) {
 fn lists() {
     let module = MODULE.load(SeqCst);
     let list = LIST.load(SeqCst);
-    if case("correct") || case("paused-with-lists") || case("lists-out-at-detach") || case("nbl-sent-twice") {
+    if case("correct") {
+        send_own_if_it_may();
+    }
+    if case("paused-with-lists") || case("lists-out-at-detach") || case("nbl-sent-twice") {
         send_own(0);
     }
     if case("nbl-sent-twice") {
@@ -364,8 +367,7 @@ fn rest() {
         unsafe { KeInsertQueueDpc(&raw mut dpc, null_mut(), null_mut()) };
     }
     if case("timer-freed-while-set") {
-        let timer = arm_timer();
-        unsafe { NdisFreeTimerObject(timer) };
+        free_timer(arm_timer());
     }
 }
 
@@ -385,4 +387,8 @@ pub(crate) fn arm_timer() -> NDIS_HANDLE {
     unsafe { NdisAllocateTimerObject(MODULE.load(SeqCst), &raw const characteristics, &raw mut timer) };
     unsafe { NdisSetTimerObject(timer, -10_000_000, 0, null_mut()) };
     timer
+}
+
+pub(crate) fn free_timer(timer: NDIS_HANDLE) {
+    unsafe { NdisFreeTimerObject(timer) };
 }

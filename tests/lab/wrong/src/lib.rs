@@ -35,9 +35,9 @@ pub(crate) static POOL: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 pub(crate) static MEMORY: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 pub(crate) static MDL: AtomicPtr<MDL> = AtomicPtr::new(null_mut());
 pub(crate) static LIST: AtomicPtr<NET_BUFFER_LIST> = AtomicPtr::new(null_mut());
-/// Own lists that are out, and whether a pause waits for them.
-pub(crate) static OUT: AtomicUsize = AtomicUsize::new(0);
-static PAUSING: AtomicUsize = AtomicUsize::new(0);
+/// Own lists that are out; with [`PAUSED`], no more may go.
+static OUT: AtomicUsize = AtomicUsize::new(0);
+const PAUSED: usize = 1 << 63;
 /// The driver's object.
 pub(crate) static DRIVER_OBJECT_PLACE: AtomicUsize = AtomicUsize::new(0);
 /// The adapter's physical device object.
@@ -82,6 +82,7 @@ pub unsafe extern "system" fn driver_entry(driver: &mut DRIVER_OBJECT, path: PCU
     characteristics.FriendlyName = name;
     characteristics.UniqueName = name;
     characteristics.ServiceName = name;
+    characteristics.SetFilterModuleOptionsHandler = Some(network::module_options);
     characteristics.AttachHandler = Some(attach);
     characteristics.DetachHandler = Some(detach);
     characteristics.RestartHandler = Some(restart);
@@ -166,6 +167,9 @@ unsafe extern "system" fn attach(
 
 unsafe extern "system" fn detach(_context: NDIS_HANDLE) {
     cases::at(Moment::Detaching);
+    if case("correct") {
+        network::all_answered();
+    }
     if case("pool-freed-with-lists") {
         unsafe { NdisFreeNetBufferListPool(POOL.load(SeqCst)) };
     }
@@ -181,8 +185,12 @@ unsafe extern "system" fn restart(
     _context: NDIS_HANDLE,
     _parameters: *mut NDIS_FILTER_RESTART_PARAMETERS,
 ) -> NDIS_STATUS {
-    PAUSING.store(0, SeqCst);
+    OUT.fetch_and(!PAUSED, SeqCst);
     cases::at(Moment::Restarting);
+    if case("correct") {
+        network::restart_later();
+        return NDIS_STATUS_PENDING;
+    }
     NDIS_STATUS_SUCCESS
 }
 
@@ -206,14 +214,18 @@ unsafe extern "system" fn pause(
     if case("pause-forever") {
         return NDIS_STATUS_PENDING;
     }
-    if case("paused-with-lists") || case("lists-out-at-detach") || OUT.load(SeqCst) == 0 {
+    if case("paused-with-lists") || case("lists-out-at-detach") || OUT.fetch_or(PAUSED, SeqCst) == 0 {
         return NDIS_STATUS_SUCCESS;
     }
-    PAUSING.store(1, SeqCst);
     NDIS_STATUS_PENDING
 }
 
-unsafe extern "system" fn send(_context: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, port: u32, flags: u32) {
+pub(crate) unsafe extern "system" fn send(
+    _context: NDIS_HANDLE,
+    lists: *mut NET_BUFFER_LIST,
+    port: u32,
+    flags: u32,
+) {
     if case("send-kept") {
         return;
     }
@@ -227,13 +239,24 @@ unsafe extern "system" fn send(_context: NDIS_HANDLE, lists: *mut NET_BUFFER_LIS
     cases::at(Moment::Running);
 }
 
-/// Sends the driver's own list.
+/// Sends the driver's own list, unless it is out or the module is paused.
+pub(crate) fn send_own_if_it_may() {
+    if OUT.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
+        unsafe { NdisFSendNetBufferLists(MODULE.load(SeqCst), LIST.load(SeqCst), 0, 0) };
+    }
+}
+
+/// Sends the driver's own list, whatever happens.
 pub(crate) fn send_own(flags: u32) {
     OUT.fetch_add(1, SeqCst);
     unsafe { NdisFSendNetBufferLists(MODULE.load(SeqCst), LIST.load(SeqCst), 0, flags) };
 }
 
-unsafe extern "system" fn send_complete(_context: NDIS_HANDLE, lists: *mut NET_BUFFER_LIST, flags: u32) {
+pub(crate) unsafe extern "system" fn send_complete(
+    _context: NDIS_HANDLE,
+    lists: *mut NET_BUFFER_LIST,
+    flags: u32,
+) {
     let module = MODULE.load(SeqCst);
     let mut at = lists;
     while !at.is_null() {
@@ -241,7 +264,7 @@ unsafe extern "system" fn send_complete(_context: NDIS_HANDLE, lists: *mut NET_B
         unsafe { nbl_set_next(at, null_mut()) };
         if unsafe { (*at).SourceHandle } != module {
             unsafe { NdisFSendNetBufferListsComplete(module, at, flags) };
-        } else if OUT.fetch_sub(1, SeqCst) == 1 && PAUSING.swap(0, SeqCst) == 1 {
+        } else if OUT.fetch_sub(1, SeqCst) == PAUSED + 1 {
             unsafe { NdisFPauseComplete(module) };
         }
         at = next;

@@ -371,4 +371,9 @@ pub(crate) fn correct() {
     free(place);
     let irp = IoAllocateIrp(1, 0);
     IoFreeIrp(irp);
+    let (link, target) = (name(b'L'), name(b'T'));
+    IoCreateSymbolicLink(link, target);
+    IoDeleteSymbolicLink(link);
+    free(link);
+    free(target);
 }

@@ -12,6 +12,7 @@ use crate::{DEVICE, LIST, MDL, MODULE, POOL, case};
 static ORIGINAL: AtomicPtr<NDIS_OID_REQUEST> = AtomicPtr::new(null_mut());
 static KEPT: AtomicPtr<NET_BUFFER_LIST> = AtomicPtr::new(null_mut());
 static REQUEST: AtomicUsize = AtomicUsize::new(0);
+static ASKED_TO_RESTART: AtomicUsize = AtomicUsize::new(0);
 
 fn module() -> usize {
     MODULE.load(SeqCst).expose_provenance()
@@ -49,7 +50,57 @@ fn request() -> *mut NDIS_OID_REQUEST {
 pub(crate) fn ask() {
     let request = request();
     REQUEST.store(request.expose_provenance(), SeqCst);
-    unsafe { NdisFOidRequest(MODULE.load(SeqCst), request) };
+    let status = unsafe { NdisFOidRequest(MODULE.load(SeqCst), request) };
+    if case("correct") && status != NDIS_STATUS_PENDING {
+        answered(request);
+    }
+}
+
+/// Frees a request of the driver's own; only then may it ask again, or be detached.
+fn answered(request: *mut NDIS_OID_REQUEST) {
+    let buffer = unsafe { (*request).DATA.QUERY_INFORMATION.InformationBuffer };
+    crate::memory::free(buffer.expose_provenance());
+    crate::memory::free(request.expose_provenance());
+    REQUEST.store(0, SeqCst);
+}
+
+/// Waits for the answer of the driver's own request.
+pub(crate) fn all_answered() {
+    while REQUEST.load(SeqCst) != 0 {
+        crate::waits::sleep(10_000);
+    }
+}
+
+/// A restart that takes longer than its callback: completed by a work item, which frees itself.
+pub(crate) fn restart_later() {
+    let item = IoAllocateWorkItem(crate::DRIVER_OBJECT_PLACE.load(SeqCst));
+    IoQueueWorkItem(item, (restarted as *const ()).expose_provenance(), 1, item);
+}
+
+extern "system" fn restarted(_object: usize, item: usize) {
+    NdisFRestartComplete(module(), 0);
+    IoFreeWorkItem(item);
+}
+
+/// `FilterSetModuleOptions`: the handlers that the module has already.
+pub(crate) unsafe extern "system" fn module_options(context: NDIS_HANDLE) -> NDIS_STATUS {
+    if !case("correct") {
+        return NDIS_STATUS_SUCCESS;
+    }
+    let handlers = NDIS_FILTER_PARTIAL_CHARACTERISTICS {
+        Header: NDIS_OBJECT_HEADER {
+            Type: NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS,
+            Revision: NDIS_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1,
+            Size: NDIS_SIZEOF_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1,
+        },
+        Flags: 0,
+        SendNetBufferListsHandler: Some(crate::send),
+        SendNetBufferListsCompleteHandler: Some(crate::send_complete),
+        CancelSendNetBufferListsHandler: None,
+        ReceiveNetBufferListsHandler: Some(receive),
+        ReturnNetBufferListsHandler: Some(give_back),
+    };
+    unsafe { NdisSetOptionalHandlers(context, (&raw const handlers).cast()) }
 }
 
 /// A status indication of the driver's own.
@@ -199,6 +250,12 @@ pub(crate) fn correct() {
     let indication = indication();
     indicate_status(indication);
     crate::memory::free(indication.expose_provenance());
+    if REQUEST.load(SeqCst) == 0 {
+        ask();
+    }
+    if ASKED_TO_RESTART.swap(1, SeqCst) == 0 {
+        unsafe { NdisFRestartFilter(MODULE.load(SeqCst)) };
+    }
 }
 
 /// `FilterReceiveNetBufferLists`.
@@ -302,6 +359,9 @@ pub(crate) unsafe extern "system" fn oid_complete(
     status: NDIS_STATUS,
 ) {
     if clone.expose_provenance() == REQUEST.load(SeqCst) {
+        if case("correct") {
+            answered(clone);
+        }
         return;
     }
     let original = ORIGINAL.load(SeqCst);

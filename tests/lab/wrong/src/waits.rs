@@ -67,7 +67,7 @@ fn dpc(routine: extern "system" fn(usize, usize, usize, usize), context: usize) 
     memory
 }
 
-fn sleep(units: isize) {
+pub(crate) fn sleep(units: isize) {
     let time = timeout(units);
     KeDelayExecutionThread(KERNEL, 0, time);
     free(time);
@@ -85,6 +85,10 @@ extern "system" fn deferred(_dpc: usize, context: usize, _first: usize, _second:
     if case("dpc-apcs") {
         KeEnterCriticalRegion();
     }
+    if case("correct") {
+        KeStallExecutionProcessor(50);
+        KeSetEvent(context, 0, 0);
+    }
 }
 
 extern "system" fn worker(_device: usize, _context: usize) {
@@ -93,7 +97,11 @@ extern "system" fn worker(_device: usize, _context: usize) {
     }
 }
 
-extern "system" fn work(_context: usize) {}
+extern "system" fn work(event: usize) {
+    if case("correct") {
+        KeSetEvent(event, 0, 0);
+    }
+}
 
 extern "system" fn on_thread(context: *mut c_void) {
     let object = context.addr();
@@ -438,6 +446,7 @@ pub(crate) const AT_DETACH: &[(&str, fn())] = &[
 
 /// The same things done right.
 pub(crate) fn correct() {
+    deferred_right();
     let object = event();
     KeSetEvent(object, 0, 0);
     wait(object, 0);
@@ -467,6 +476,9 @@ pub(crate) fn correct() {
     KeEnterCriticalRegion();
     ExAcquireFastMutexUnsafe(mutex);
     ExReleaseFastMutexUnsafe(mutex);
+    if ExTryToAcquireFastMutex(mutex) & 0xFF == 1 {
+        ExReleaseFastMutex(mutex);
+    }
     let resource = resource();
     ExAcquireResourceExclusiveLite(resource, 1);
     ExReleaseResourceLite(resource);
@@ -477,6 +489,7 @@ pub(crate) fn correct() {
     KeEnterGuardedRegion();
     KeLeaveGuardedRegion();
     let (first, second, handle) = (pool(8), pool(8), pool(0x18));
+    KeInitializeSpinLock(first);
     for _ in 0..2 {
         let level = KeAcquireSpinLockRaiseToDpc(first);
         KeAcquireSpinLockAtDpcLevel(second);
@@ -507,6 +520,8 @@ pub(crate) fn correct() {
     let lock = pool(0x20);
     IoInitializeRemoveLockEx(lock, TAG as usize, 0, 0, 0x20);
     IoAcquireRemoveLockEx(lock, 1, 0, 0, 0x20);
+    IoAcquireRemoveLockEx(lock, 2, 0, 0, 0x20);
+    IoReleaseRemoveLockEx(lock, 2, 0x20);
     IoReleaseRemoveLockAndWaitEx(lock, 1, 0x20);
     free(lock);
     let item = IoAllocateWorkItem(DRIVER_OBJECT_PLACE.load(SeqCst));
@@ -521,4 +536,40 @@ pub(crate) fn correct() {
     NdisFreeRWLock(lock);
     free(state);
     KeStallExecutionProcessor(50);
+    let event = pool(0x18);
+    NdisInitializeEvent(event);
+    NdisSetEvent(event);
+    NdisWaitEvent(event, 1);
+    free(event);
+    let memory = pool(16);
+    ExUuidCreate(memory);
+    // RTL_REGISTRY_SERVICES, and a path and a name of one letter each, which nobody has.
+    write(memory, usize::from(b'x'));
+    RtlDeleteRegistryValue(1, memory, memory);
+    free(memory);
+}
+
+/// DPCs, timers and work items, each of which runs before its memory goes.
+fn deferred_right() {
+    let object = event();
+    let (call, timer) = (dpc(deferred, object), pool(0x40));
+    KeInsertQueueDpc(call, 0, 0);
+    wait(object, 0);
+    KeInitializeTimerEx(timer, 0);
+    KeSetTimer(timer, (-1000_isize).cast_unsigned(), call);
+    wait(object, 0);
+    KeFlushQueuedDpcs();
+    free(timer);
+    free(call);
+    let item = work_item(pool(0x20));
+    write(item + 0x18, object);
+    ExQueueWorkItem(item, 1);
+    wait(object, 0);
+    ExQueueWorkItem(item, 1);
+    wait(object, 0);
+    free(item);
+    free(object);
+    let timer = crate::cases::arm_timer();
+    NdisCancelTimerObject(timer.expose_provenance());
+    crate::cases::free_timer(timer);
 }

@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use comfy_table::{ContentArrangement, Table};
 use sluice_suite::lab::{CASES, Case, MOST, Outcome, Stage};
+
+/// Columns of text where there is no terminal.
+const WIDTH: u16 = 200;
 
 /// Runs the crash lab: each blue screen of the documents, and the pattern that avoids it.
 #[derive(Parser)]
@@ -31,20 +35,48 @@ fn main() -> Result<ExitCode> {
     }
     let mut outcomes = Vec::new();
     for case in CASES {
-        let outcome = case.outcome(&arguments.drivers, arguments.schedules)?;
-        if !arguments.json {
-            print(&outcome);
-        }
-        outcomes.push(outcome);
-    }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+        outcomes.push(case.outcome(&arguments.drivers, arguments.schedules)?);
     }
     let wrong = outcomes.iter().filter(|outcome| !outcome.holds()).count();
-    if !arguments.json {
-        println!("{} cases, {wrong} not as expected", outcomes.len());
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        println!("{}\n{} cases, {wrong} not as expected", table(&outcomes), outcomes.len());
     }
     Ok(ExitCode::from(u8::from(wrong != 0)))
+}
+
+/// A row for each case, as wide as the terminal.
+fn table(outcomes: &[Outcome]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(comfy_table::presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
+    table.set_header([
+        "document",
+        "case",
+        "wrong pattern: expected, got",
+        "schedules",
+        "safe pattern",
+        "prevented by",
+    ]);
+    for outcome in outcomes {
+        let Outcome { document, case, shows, expected, got, schedules_to_fail, .. } = outcome;
+        let first = outcome.first_violation.as_deref().unwrap_or_default();
+        let verdict = if outcome.holds() { "" } else { "\nNOT AS EXPECTED" };
+        table.add_row([
+            (*document).to_owned(),
+            format!("{case}\n{shows}"),
+            format!("{expected}\n{got}{verdict}"),
+            schedules_to_fail.to_string(),
+            format!("{} violations in {}\n{first}", outcome.safe_violations, outcome.safe_schedules),
+            outcome.prevented_by.to_owned(),
+        ]);
+    }
+    table
 }
 
 fn print(outcome: &Outcome) {

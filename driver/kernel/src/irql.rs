@@ -54,6 +54,8 @@ macro_rules! assume {
             ///
             /// # Safety
             #[doc = concat!("The caller runs at ", $level, " and holds no lock until the token's lifetime ends.")]
+            // A stack that ends in the assertion names this function.
+            #[cfg_attr(debug_assertions, inline(never))]
             pub unsafe fn assume() -> Self {
                 assert_irql!($assert $constant);
                 Self(PhantomData)

@@ -77,7 +77,9 @@ mod held {
 
     static HELD: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
 
-    /// A lock of a rank is being taken, at `DISPATCH_LEVEL`; returns what was held.
+    /// A lock of a rank is being taken, at `DISPATCH_LEVEL`; returns what was held. A stack that ends in the assertion
+    /// names this function.
+    #[inline(never)]
     pub(crate) fn take(order: u32) -> u32 {
         let Some(held) = HELD.get(crate::processor::current() as usize) else { return 0 };
         let before = held.swap(order, Relaxed);

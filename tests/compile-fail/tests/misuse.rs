@@ -8,15 +8,16 @@ use anyhow::{Context, Result, ensure};
 fn main() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = folder.join("../../target/linux-wdk/config.toml");
-    if cfg!(not(windows)) {
-        ensure!(config.exists(), "{} is not there; make it with: cargo xtask build", config.display());
-    }
-    for (name, value) in [
+    let mut variables = vec![
         ("SLUICE_REAL_CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
-        ("SLUICE_WDK_CONFIG", config.into()),
         ("SLUICE_DRIVER_TARGET", folder.join("../../target/driver").into()),
         ("CARGO", env!("CARGO_BIN_EXE_cargo-for-windows").into()),
-    ] {
+    ];
+    if cfg!(not(windows)) {
+        ensure!(config.exists(), "{} is not there; make it with: cargo xtask build", config.display());
+        variables.push(("SLUICE_WDK_CONFIG", config.into()));
+    }
+    for (name, value) in variables {
         // SAFETY: this program has one thread so far.
         unsafe { std::env::set_var(name, value) };
     }

@@ -47,15 +47,6 @@ pub(crate) struct Image {
     data: Rc<Vec<u8>>,
 }
 
-/// An export of the machine that images may import.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Export {
-    /// Where its code or its variable lies.
-    Address(u64),
-    /// It is not asked for now.
-    Other,
-}
-
 /// Bytes of address space for each image.
 const ROOM: u64 = 32 << 20;
 
@@ -142,23 +133,18 @@ impl Image {
         Ok(modules)
     }
 
-    /// Fills the part of its import table that is for one module. `resolve` finds an export by name.
-    pub(crate) fn bind(&self, module: &str, resolve: &dyn Fn(&str) -> Option<Export>) -> Result<()> {
+    /// Fills the part of its import table that is for one module. `resolve` finds the address of an export.
+    pub(crate) fn bind(&self, module: &str, resolve: &dyn Fn(&str, &str) -> Option<u64>) -> Result<()> {
         let file = PeFile64::parse(self.data.as_slice())?;
-        let only = |of: &str, name: &str| {
-            if of == module { resolve(name) } else { Some(Export::Other) }
-        };
-        let (bound, missing) = imports(&file, &only)?;
+        let (bound, missing) = imports(&file, Some(module), resolve)?;
         ensure!(
             missing.is_empty(),
             "cannot load {}: the machine has no {}",
             self.path.display(),
             missing.join(", ")
         );
-        for (place, export) in bound {
-            if let Export::Address(address) = export {
-                put(self.base + place, address);
-            }
+        for (place, address) in bound {
+            put(self.base + place, address);
         }
         Ok(())
     }
@@ -279,19 +265,27 @@ fn exports(file: &PeFile64<'_>, base: u64) -> Result<HashMap<String, u64>> {
 pub fn missing_imports(path: &Path) -> Result<Vec<String>> {
     let data = read(path)?;
     let file = PeFile64::parse(data.as_slice()).context("not a 64-bit PE image")?;
-    let (_, missing) = imports(&file, &crate::kernel::resolve)?;
+    let (_, missing) = imports(&file, None, &crate::kernel::resolve)?;
     Ok(missing)
 }
 
-/// Where each import goes in an image, and what is not there.
-type Imports = (Vec<(u64, Export)>, Vec<String>);
+/// Where the address of each import goes in an image, and what is not there.
+type Imports = (Vec<(u64, u64)>, Vec<String>);
 
-fn imports(file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) -> Result<Imports> {
+/// What an image imports, from one module if `only` names it.
+fn imports(
+    file: &PeFile64<'_>,
+    only: Option<&str>,
+    resolve: &dyn Fn(&str, &str) -> Option<u64>,
+) -> Result<Imports> {
     let (mut bound, mut missing) = (Vec::new(), Vec::new());
     let Some(table) = file.import_table()? else { return Ok((bound, missing)) };
     let mut descriptors = table.descriptors()?;
     while let Some(descriptor) = descriptors.next()? {
         let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_ascii_lowercase();
+        if only.is_some_and(|only| only != module) {
+            continue;
+        }
         let lookup = match descriptor.original_first_thunk.get(LE) {
             0 => descriptor.first_thunk.get(LE),
             first => first,
@@ -303,7 +297,7 @@ fn imports(file: &PeFile64<'_>, resolve: &dyn Fn(&str, &str) -> Option<Export>) 
                 object::read::pe::Import::Name(_, name) => {
                     let name = String::from_utf8_lossy(name).into_owned();
                     match resolve(&module, &name) {
-                        Some(export) => bound.push((place, export)),
+                        Some(address) => bound.push((place, address)),
                         None => missing.push(format!("{module}!{name}")),
                     }
                 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use crate::image::{Export, Image};
+use crate::image::Image;
 use crate::kernel::{self, objects};
 use crate::machine::{Driver, Machine};
 
@@ -80,9 +80,8 @@ impl Machine {
                 self.load_image(&file, &module, depth + 1)?;
             }
             self.memory.open_late(image.base);
-            let resolve = |name: &str| {
-                kernel::resolve(&module, name)
-                    .or_else(|| self.loaded(&module)?.export(name).map(Export::Address))
+            let resolve = |module: &str, name: &str| {
+                kernel::resolve(module, name).or_else(|| self.loaded(module)?.export(name))
             };
             if let Err(error) = image.bind(&module, &resolve) {
                 missing.push(error);

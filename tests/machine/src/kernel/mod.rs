@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
-use crate::image::{Export, Image};
+use crate::image::Image;
 use crate::log::What;
 use crate::machine::{Machine, current};
 use crate::rule::{self, Rule};
@@ -193,17 +193,17 @@ pub(crate) fn entry_of(name: &str) -> Option<u64> {
 }
 
 /// Finds an export for an image's import.
-pub(crate) fn resolve(module: &str, name: &str) -> Option<Export> {
+pub(crate) fn resolve(module: &str, name: &str) -> Option<u64> {
     if name == "__chkstk" {
-        return Some(Export::Address(stack::check_stack as *const () as u64));
+        return Some(stack::check_stack as *const () as u64);
     }
     if let Some(address) = runtime::data(name) {
-        return Some(Export::Address(address));
+        return Some(address);
     }
     let (found, number) = *numbers().get(name)?;
     // The HAL's functions moved into the kernel image in Windows 10 2004; both names stayed.
     let kernel = |name: &str| matches!(name, "ntoskrnl.exe" | "hal.dll");
-    (found == module || kernel(found) && kernel(module)).then(|| Export::Address(entry(number)))
+    (found == module || kernel(found) && kernel(module)).then(|| entry(number))
 }
 
 /// Whether a module is one of the system's, which the machine provides.

@@ -248,22 +248,8 @@ impl IoManager {
         }
     }
 
-    /// Sends a device control request.
+    /// Sends a device control request; `told` gets the address of the program's memory before the driver sees it.
     pub(crate) fn control(
-        &self,
-        machine: &Machine,
-        file: u64,
-        control_code: u32,
-        input: &[u8],
-        data: Vec<u8>,
-    ) -> (Rc<RefCell<Option<Completion>>>, u64) {
-        let pages = Rc::new(Cell::new(0));
-        let done = self.control_told(machine, file, control_code, input, data, &pages);
-        (done, pages.get())
-    }
-
-    /// As [`IoManager::control`]; `told` gets the address of the program's memory before the driver sees the request.
-    pub(crate) fn control_told(
         &self,
         machine: &Machine,
         file: u64,
@@ -593,7 +579,8 @@ impl IoManager {
         if since.is_some_and(|since| machine.scheduler.now() - since > CANCEL_LIMIT) {
             let text = "A cancelled request was not completed within a minute".to_owned();
             let arguments = [request, CANCEL_LIMIT / 10_000, 0];
-            machine.stop_outside(&rule::IRP_NOT_CANCELLED, arguments, text, 0, "I/O manager".to_owned());
+            let who = ("I/O manager", 0);
+            machine.stop_outside(&rule::IRP_NOT_CANCELLED, arguments, text, who, Vec::new());
         }
     }
 }

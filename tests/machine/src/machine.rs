@@ -512,29 +512,14 @@ impl Machine {
         self.scheduler.halt()
     }
 
-    /// Stops the machine for what no thread did at this moment.
+    /// Stops the machine for what no thread did at this moment, unless the rule's option is off; `who` did it, at a
+    /// level.
     pub(crate) fn stop_outside(
         &self,
         rule: &Rule,
         arguments: [u64; 3],
         text: String,
-        irql: u8,
-        thread: String,
-    ) {
-        let [second, third, fourth] = arguments;
-        let arguments = [rule.first.unwrap_or(0), second, third, fourth];
-        let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, Vec::new(), Vec::new());
-        bugcheck.irql = irql;
-        bugcheck.thread = thread;
-        self.stopped.borrow_mut().get_or_insert(bugcheck);
-    }
-
-    /// Stops the machine for what a device did, unless the rule's option is off.
-    pub(crate) fn stop_for_device(
-        &self,
-        rule: &Rule,
-        arguments: [u64; 3],
-        text: String,
+        (who, irql): (&str, u8),
         history: Vec<String>,
     ) {
         if !self.verifier.enforces(rule.option) {
@@ -543,7 +528,8 @@ impl Machine {
         let [second, third, fourth] = arguments;
         let arguments = [rule.first.unwrap_or(0), second, third, fourth];
         let mut bugcheck = self.describe(rule.bugcheck, rule.name, arguments, text, history, Vec::new());
-        "a device".clone_into(&mut bugcheck.thread);
+        bugcheck.irql = irql;
+        who.clone_into(&mut bugcheck.thread);
         self.stopped.borrow_mut().get_or_insert(bugcheck);
     }
 

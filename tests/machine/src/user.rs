@@ -29,16 +29,14 @@ impl Handle {
     /// `DeviceIoControl`, overlapped. `data` is the output buffer: room for a buffered request's answer, or a
     /// direct request's own memory.
     pub fn control(&self, code: u32, input: &[u8], data: Vec<u8>) -> Pending {
-        let machine = current();
-        let (done, pages) = machine.io.control(machine, self.0, code, input, data);
-        Pending { file: self.0, pages, done }
+        self.control_at(code, input, data, &SharedMemory::default())
     }
 
     /// As [`Handle::control`]: `memory` tells the program's other threads where the
     /// request's data lies, before the driver sees it.
     pub fn control_at(&self, code: u32, input: &[u8], data: Vec<u8>, memory: &SharedMemory) -> Pending {
         let machine = current();
-        let done = machine.io.control_told(machine, self.0, code, input, data, &memory.0);
+        let done = machine.io.control(machine, self.0, code, input, data, &memory.0);
         Pending { file: self.0, pages: memory.0.get(), done }
     }
 

@@ -227,6 +227,15 @@ fn a_rule_whose_option_is_off_stops_nothing() {
 }
 
 #[test]
+fn a_rule_that_is_found_broken_later_can_be_switched_off_too() {
+    for (case, option) in [("irp-cancel-ignored", "io"), ("send-kept", "ndis"), ("receive-kept", "ndis")] {
+        let rule = cases()[case].name;
+        let off = Configuration { verifier: option.parse().unwrap(), ..configuration(case) };
+        assert!(run(case, off).is_none_or(|found| found.rule != rule), "{rule} stops without {option}");
+    }
+}
+
+#[test]
 fn a_report_names_the_function_that_broke_the_rule() {
     let found = run("pool-used-after-free", configuration("")).unwrap();
     assert!(found.stack[0].starts_with("wrong!"), "{found}");

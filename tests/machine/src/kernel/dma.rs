@@ -157,9 +157,11 @@ impl Dma {
             history.extend(machine.card_history());
             history.sort_by_key(|line| line.split(' ').next().and_then(|time| time.parse::<u64>().ok()));
             if operation == READ {
+                // Inside a send, on the thread that sends.
                 machine.stop_with(&rule::DMA_IOMMU, [0x26, device, logical, operation], text, history);
             } else {
-                machine.stop_for_device(&rule::DMA_IOMMU, [device, logical, operation], text, history);
+                let who = ("a device", machine.scheduler.irql());
+                machine.stop_outside(&rule::DMA_IOMMU, [device, logical, operation], text, who, history);
             }
         }
         live

@@ -409,7 +409,8 @@ impl Lists {
 
     /// While modules have lists of others, somebody looks whether they keep them.
     fn watch(&self, machine: &Machine) {
-        match (self.foreign_total.get() > 0, self.watchdog.get()) {
+        let watches = machine.verifier.enforces(rule::TIMED_SEND.option);
+        match (watches && self.foreign_total.get() > 0, self.watchdog.get()) {
             (true, None) => {
                 let event = machine.scheduler.after(KEPT_LIMIT, || current().ndis.lists.look(current()));
                 self.watchdog.set(Some(event));
@@ -436,7 +437,7 @@ impl Lists {
             let (rule, what) =
                 if received { (&rule::TIMED_RECEIVE, "receive") } else { (&rule::TIMED_SEND, "send") };
             let text = format!("A filter has kept a list for a minute that it was given to {what}");
-            machine.stop_outside(rule, [module, list, 0], text, 0, "NDIS verifier".to_owned());
+            machine.stop_outside(rule, [module, list, 0], text, ("NDIS verifier", 0), Vec::new());
         }
         self.watch(machine);
     }

@@ -169,8 +169,8 @@ fn watch(machine: &Machine, request: u64, holder: u64) {
         };
         if same {
             let text = "A filter has not answered an OID request within 12 seconds".to_owned();
-            let name = "NDIS watchdog".to_owned();
-            machine.stop_outside(&rule::OID_WATCHDOG, [0x24, holder, request], text, 0, name);
+            let who = ("NDIS watchdog", 0);
+            machine.stop_outside(&rule::OID_WATCHDOG, [0x24, holder, request], text, who, Vec::new());
         }
     });
 }

@@ -904,7 +904,13 @@ impl Scheduler {
         drop(processors);
         if let Some((name, lock)) = spinning {
             let text = format!("{name} spins for ever on a lock that nobody will release");
-            current().stop_outside(&rule::SPINS_FOR_EVER, [HANG, 0, lock], text, DISPATCH, name);
+            current().stop_outside(
+                &rule::SPINS_FOR_EVER,
+                [HANG, 0, lock],
+                text,
+                (&name, DISPATCH),
+                Vec::new(),
+            );
         }
     }
 

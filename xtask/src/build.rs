@@ -233,7 +233,7 @@ fn cargo_for(verb: &str, package: &str, arch: Arch) -> Result<std::process::Comm
     cargo.args([verb, "--locked", "--package", package, "--target", arch.target()]);
     cargo.arg("--target-dir").arg(process::root().join("target/driver"));
     if cfg!(not(windows)) {
-        cargo.arg("--config").arg(linux_wdk::prepare()?.config);
+        cargo.arg("--config").arg(linux_wdk::config()?);
     }
     Ok(cargo)
 }

@@ -103,9 +103,7 @@ mod tests {
     #[test]
     fn the_names_stand_in_one_place_of_the_sources() {
         let folders = ["driver", "usermode-client", "tests", "xtask"];
-        let mut files =
-            process::output(process::command("git").args(["ls-files", "--"]).args(folders)).unwrap();
-        files.retain(|character| character != '\r');
+        let files = process::output(process::command("git").args(["ls-files", "--"]).args(folders)).unwrap();
         let sources = files
             .lines()
             .filter(|file| std::path::Path::new(file).extension().is_some_and(|extension| extension == "rs"));

@@ -109,7 +109,7 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<Line>> {
         .filter(|(name, _)| name.eq_ignore_ascii_case("Strings"))
         .flat_map(|(_, entries)| entries)
         .filter_map(|entry| match entry {
-            Entry::KeyValue(name, value) => Some((format!("%{}%", name.to_ascii_lowercase()), value.clone())),
+            Entry::KeyValue(name, value) => Some((name.clone(), value.clone())),
             Entry::OnlyValue(_) => None,
         })
         .collect();
@@ -135,7 +135,7 @@ fn substituted(text: &str, strings: &[(String, String)]) -> String {
     let mut parts = text.split('%');
     let mut result = parts.next().unwrap_or_default().to_owned();
     while let (Some(token), rest) = (parts.next(), parts.next()) {
-        let known = strings.iter().find(|(name, _)| *name == format!("%{}%", token.to_ascii_lowercase()));
+        let known = strings.iter().find(|(name, _)| token.eq_ignore_ascii_case(name));
         match known {
             Some((_, value)) => result.push_str(value),
             None => result.extend(["%", token, "%"]),
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn strings_are_put_in_place_and_directories_stay() {
-        let strings = [("%name%".to_owned(), "a \"b\"".to_owned())];
+        let strings = [("name".to_owned(), "a \"b\"".to_owned())];
         assert_eq!(substituted("%Name%, %12%\\x.sys", &strings), "a \"b\", %12%\\x.sys");
         assert_eq!(substituted("100", &strings), "100");
     }

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
 use crate::{debian, process};
 
 /// Version of the WDK whose shape is imitated.
-const WDK_VERSION: &str = "10.0.26100.0";
+pub(crate) const WDK_VERSION: &str = "10.0.26100.0";
 /// The release that the edits below fit.
 const WDK_BUILD_VERSION: &str = "0.6.0";
 const MINGW_HEADERS: &str = "/usr/share/mingw-w64/include";
@@ -135,14 +136,18 @@ const EDITS: [Edit; 9] = [
     },
 ];
 
-/// Where everything lies, and the cargo configuration that puts it in place.
-pub(crate) struct LinuxWdk {
-    /// The configuration file, to be passed with `--config`.
-    pub(crate) config: PathBuf,
+/// The cargo configuration that puts all of it in place, to be passed with `--config`. It is made once in a run of this
+/// program, anew: that takes less than a second.
+pub(crate) fn config() -> Result<&'static Path> {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(MADE.get_or_init(|| made))
 }
 
-/// Makes all of it, anew each time: it takes less than a second.
-pub(crate) fn prepare() -> Result<LinuxWdk> {
+fn make() -> Result<PathBuf> {
     debian::for_driver()?;
     let home = process::root().join("target/linux-wdk");
     fs::create_dir_all(&home)?;
@@ -156,7 +161,7 @@ pub(crate) fn prepare() -> Result<LinuxWdk> {
     linker(&home)?;
     let config = home.join("config.toml");
     write_if_changed(&config, &configuration(&home, &overrides))?;
-    Ok(LinuxWdk { config })
+    Ok(config)
 }
 
 /// The toolchain's linker, which writes its arguments into the PDB, and by that into the image. rustc passes the list of

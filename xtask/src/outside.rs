@@ -93,5 +93,10 @@ mod tests {
             let text = fs::read_to_string(process::root().join(name)).unwrap();
             assert!(text.contains(&wdk), "{name} does not name WDK {wdk}");
         }
+        assert_eq!(
+            crate::linux_wdk::WDK_VERSION,
+            format!("{wdk}.0"),
+            "what stands in for it has another version"
+        );
     }
 }

@@ -48,7 +48,7 @@ const SYSTEM_LIBRARIES: [&str; 7] = [
 ];
 
 /// The target of the client in the package.
-const CLIENT_TARGET: &str = "x86_64-pc-windows-gnu";
+pub(crate) const CLIENT_TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Makes the package, checks it and says what is in it.
 pub(crate) fn run(options: &Options) -> Result<()> {

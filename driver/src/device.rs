@@ -25,6 +25,13 @@ pub(crate) struct Device;
 #[derive(Default)]
 pub(crate) struct ClientHandle(OnceShared<Module>);
 
+impl ClientHandle {
+    /// The interface of the module that it is bound to, or 0.
+    fn interface(&self) -> u32 {
+        self.0.get().map_or(0, |module| module.info.if_index)
+    }
+}
+
 impl Drop for ClientHandle {
     fn drop(&mut self) {
         if let Some(module) = self.0.get() {
@@ -54,14 +61,13 @@ impl ControlDevice for Device {
             IOCTL_BIND => bind(passive, irp, handle),
             IOCTL_SEND => send(passive, irp, handle),
             IOCTL_STATISTICS => statistics(passive, irp, control, handle),
-            code => refuse(irp, handle, code, status::INVALID_DEVICE_REQUEST),
+            code => refuse(irp, handle.interface(), code, status::INVALID_DEVICE_REQUEST),
         }
     }
 }
 
 /// Completes a request of which nothing was done.
-fn refuse(irp: Irp, handle: &ClientHandle, code: u32, refused: NTSTATUS) -> Disposition {
-    let interface = handle.0.get().map_or(0, |module| module.info.if_index);
+pub(crate) fn refuse(irp: Irp, interface: u32, code: u32, refused: NTSTATUS) -> Disposition {
     trace::refused(interface, code, refused);
     irp.complete(refused, 0)
 }
@@ -116,13 +122,13 @@ fn find(passive: &mut Passive<'_>, guid: &[u8; 16]) -> Option<Shared<Module>> {
 fn bind(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
     let guid = match parse_bind(irp.input()) {
         Ok(guid) => guid,
-        Err(refusal) => return refuse(irp, handle, IOCTL_BIND, status::of_refusal(refusal)),
+        Err(refusal) => return refuse(irp, handle.interface(), IOCTL_BIND, status::of_refusal(refusal)),
     };
     let Some(module) = find(passive, &guid) else {
-        return refuse(irp, handle, IOCTL_BIND, status::NOT_FOUND);
+        return refuse(irp, handle.interface(), IOCTL_BIND, status::NOT_FOUND);
     };
     if !handle.0.set(module.clone()) {
-        return refuse(irp, handle, IOCTL_BIND, status::INVALID_DEVICE_STATE);
+        return refuse(irp, handle.interface(), IOCTL_BIND, status::INVALID_DEVICE_STATE);
     }
     // Counted out when the handle is closed, which comes after this request.
     if !module.handle_bound() {
@@ -153,9 +159,9 @@ fn bind(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Dispositi
 
 fn send(passive: &mut Passive<'_>, irp: Irp, handle: &ClientHandle) -> Disposition {
     match handle.0.get() {
-        None => refuse(irp, handle, IOCTL_SEND, status::INVALID_DEVICE_STATE),
+        None => refuse(irp, handle.interface(), IOCTL_SEND, status::INVALID_DEVICE_STATE),
         Some(module) if module.life.state() == State::Detached => {
-            refuse(irp, handle, IOCTL_SEND, status::DEVICE_REMOVED)
+            refuse(irp, handle.interface(), IOCTL_SEND, status::DEVICE_REMOVED)
         }
         Some(module) => module.send(passive, irp),
     }
@@ -171,6 +177,6 @@ fn statistics(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &Cl
     };
     match found {
         Ok(statistics) => reply(irp, &statistics),
-        Err(refused) => refuse(irp, handle, IOCTL_STATISTICS, refused),
+        Err(refused) => refuse(irp, handle.interface(), IOCTL_STATISTICS, refused),
     }
 }

@@ -19,7 +19,7 @@ use wdk_sys::NTSTATUS;
 use zerocopy::IntoBytes;
 
 use crate::module::{Module, Sending};
-use crate::status;
+use crate::{device, status};
 
 /// Sums of one completed chain.
 #[derive(Default)]
@@ -65,8 +65,7 @@ impl Module {
         let frames = match Send::parse(irp.input(), pages.length(), self.max_frame()) {
             Ok(request) => request.frames(),
             Err(refusal) => {
-                trace::refused(self.info.if_index, IOCTL_SEND, status::of_refusal(refusal));
-                return irp.complete(status::of_refusal(refusal), 0);
+                return device::refuse(irp, self.info.if_index, IOCTL_SEND, status::of_refusal(refusal));
             }
         };
         self.counters.requests.add(1);

@@ -12,22 +12,24 @@ pub enum Build {
     GateBypass,
 }
 
-/// Where a build's image is. A missing one is a failure with a hint.
+/// Where a build's image is.
 pub fn path(build: Build) -> PathBuf {
     let folder = match build {
         Build::Release => "sluice",
         Build::Checked => "sluice-checked",
         Build::GateBypass => "sluice-gate-bypass",
     };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(folder).join("sluice.sys");
-    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
-    path
+    built(&format!("{folder}/sluice.sys"))
 }
 
 /// Where a driver of the crash lab is.
 pub fn lab(name: &str) -> PathBuf {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name).with_extension("sys");
+    built(&format!("lab/{name}.sys"))
+}
+
+/// What lies at a place below `target/`. A missing one is a failure with a hint.
+pub fn built(place: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(place);
     assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
     path
 }

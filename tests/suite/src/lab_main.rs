@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table};
-use sluice_suite::lab::{CASES, Case, MOST, Outcome, Stage};
+use sluice_suite::lab::{CASES, Case, MOST, Outcome, Run, Stage};
 
 /// Columns of text where there is no terminal.
 const WIDTH: u16 = 200;
@@ -103,14 +103,14 @@ fn full(case: &Case, arguments: &Arguments) -> Result<ExitCode> {
     if let Some(bugcheck) = &run.bugcheck {
         println!("{bugcheck}");
     }
-    list("LOADER", if case.stage == Stage::Images { &run.loader } else { &[] });
-    list("CARD", &run.card);
-    list("OUTPUT", &run.output);
+    let happened = |run: &Run| {
+        list("LOADER", if case.stage == Stage::Images { &run.loader } else { &[] });
+        list("CARD", &run.card);
+        list("OUTPUT", &run.output);
+    };
+    happened(&run);
     println!("THE SAFE PATTERN, by {}", case.prevented_by);
-    let safe = case.run(&arguments.drivers, true, 1)?;
-    list("LOADER", if case.stage == Stage::Images { &safe.loader } else { &[] });
-    list("CARD", &safe.card);
-    list("OUTPUT", &safe.output);
+    happened(&case.run(&arguments.drivers, true, 1)?);
     let outcome = case.outcome(&arguments.drivers, arguments.schedules)?;
     print(&outcome);
     Ok(ExitCode::from(u8::from(!outcome.holds())))

@@ -1,12 +1,13 @@
 //! The safe wrappers cost nothing: the release build has the same instructions for a wrapper and for the raw calls
 //! that it stands for.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that finds nothing there has failed")]
+mod common;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use object::read::pe::PeFile64;
-use object::{ExportTarget, Object, ObjectSection};
+use object::{Object, ObjectSection};
 
 /// Code and exports of the image.
 struct Code {
@@ -16,24 +17,10 @@ struct Code {
 }
 
 fn code() -> Code {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab/cost.sys");
-    let data = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; build it with: cargo xtask build --all", path.display())
-    });
+    let data = common::image();
     let file = PeFile64::parse(data.as_slice()).unwrap();
     let text = file.sections().find(|section| section.name() == Ok(".text")).unwrap();
-    let exports = file.exports().unwrap().map(|export| {
-        let export = export.unwrap();
-        (String::from_utf8_lossy(export.name().name().unwrap()).into_owned(), address_of(&export))
-    });
-    Code { text: text.data().unwrap().to_vec(), base: text.address(), exports: exports.collect() }
-}
-
-fn address_of(export: &object::Export<'_>) -> u64 {
-    match export.target() {
-        ExportTarget::Address { address } => address,
-        _ => panic!("an export that lies elsewhere"),
-    }
+    Code { text: text.data().unwrap().to_vec(), base: text.address(), exports: common::exports(&file) }
 }
 
 impl Code {

@@ -1,13 +1,15 @@
 //! An event for which nobody listens: the processor counts the instructions of the release build, one by one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that finds nothing there has failed")]
 #![expect(unsafe_code, reason = "runs code of the image, and steps through it")]
+mod common;
+
 use std::arch::asm;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use object::read::pe::PeFile64;
-use object::{ExportTarget, LittleEndian, Object, ObjectSection};
+use object::{LittleEndian, Object, ObjectSection};
 
 /// Where the image is mapped: the trap handler counts there only.
 static START: AtomicU64 = AtomicU64::new(0);
@@ -25,12 +27,9 @@ extern "C" fn trapped(_signal: i32, _info: *mut libc::siginfo_t, context: *mut l
     }
 }
 
-/// The image at the address that it was linked for, and its exports.
-fn mapped() -> impl Fn(&str) -> u64 {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab/cost.sys");
-    let data = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; build it with: cargo xtask build --all", path.display())
-    });
+/// Puts the image at the address that it was linked for; its exports.
+fn mapped() -> BTreeMap<String, u64> {
+    let data = common::image();
     let file = PeFile64::parse(data.as_slice()).unwrap();
     let base = file.relative_address_base();
     let length = file.nt_headers().optional_header.size_of_image.get(LittleEndian) as usize;
@@ -47,20 +46,7 @@ fn mapped() -> impl Fn(&str) -> u64 {
     }
     START.store(base, Relaxed);
     END.store(base + length as u64, Relaxed);
-    let exports: Vec<(String, u64)> = file
-        .exports()
-        .unwrap()
-        .map(|export| {
-            let export = export.unwrap();
-            let ExportTarget::Address { address } = export.target() else {
-                panic!("an export that lies elsewhere")
-            };
-            (String::from_utf8_lossy(export.name().name().unwrap()).into_owned(), address)
-        })
-        .collect();
-    move |name| {
-        exports.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("no export {name}")).1
-    }
+    common::exports(&file)
 }
 
 /// Runs a function of the image, of which no import is bound: a call would end the test; returns how many of its instructions ran.
@@ -78,14 +64,15 @@ fn steps(function: u64) -> u64 {
 
 #[test]
 fn an_event_without_a_listener_costs_less_than_ten_instructions_and_no_call() {
-    let export = mapped();
+    let exports = mapped();
     // SAFETY: all zeros are an action without flags and with an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = trapped as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO;
     // SAFETY: the handler touches atomics only.
     assert_eq!(unsafe { libc::sigaction(libc::SIGTRAP, &raw const action, null_mut()) }, 0);
-    let [none, one, two] = ["no_event", "event", "event_twice"].map(|name| steps(export(name)));
+    let [none, one, two] =
+        ["no_event", "event", "event_twice"].map(|name| steps(*exports.get(name).unwrap()));
     println!("instructions: {none} without an event, {one} with one, {two} with two");
     assert_eq!(none, 1, "a function that does nothing returns");
     assert!(one - none < 10, "an event costs {}", one - none);

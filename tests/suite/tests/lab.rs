@@ -1,16 +1,15 @@
 //! The crash lab: each wrong pattern ends as its document says, and each safe one does not.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sluice_machine::{Configuration, LoadError, Machine};
+use sluice_suite::image;
 use sluice_suite::lab::{CASES, Case};
 
 /// Schedules of each safe pattern here; `cargo xtask lab` runs a thousand.
 const SCHEDULES: u64 = 60;
 
 fn folder(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name);
-    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
-    path
+    image::built(&format!("lab/{name}"))
 }
 
 #[test]

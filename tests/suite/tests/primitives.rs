@@ -2,27 +2,22 @@
 //! schedules, with assertions and without. The machine's rules look on.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that finds nothing there has failed")]
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use sluice_machine::{Configuration, Machine, Schedule, user};
+use sluice_suite::image;
 
 const SEEDS: u64 = 40;
-
-fn image(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab").join(name);
-    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
-    path
-}
 
 /// What the clients were answered.
 type Answers = Vec<u64>;
 
 /// Runs one exercise with so many clients at once, under many schedules.
 fn run(number: u32, clients: usize, check: impl Fn(&Answers) -> bool) {
-    for build in ["primitives.sys", "primitives-checked.sys"] {
+    for build in ["primitives", "primitives-checked"] {
         for seed in 1..=SEEDS {
-            let answers = once(&image(build), number, clients, seed);
+            let answers = once(&image::lab(build), number, clients, seed);
             assert!(check(&answers), "{build}, exercise {number}, seed {seed}: {answers:?}");
         }
     }

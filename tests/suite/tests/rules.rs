@@ -7,12 +7,13 @@
 )]
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sluice_machine::bugcheck::{Bugcheck, code};
 use sluice_machine::ndis::adapter::{Completes, Oids, Settings};
 use sluice_machine::rule::{RULES, Rule};
 use sluice_machine::{Configuration, LoadError, Machine, Schedule, Verifier, user};
+use sluice_suite::image;
 use sluice_suite::lab::class;
 
 /// Each case, its bugcheck and its four arguments. Written by the test itself when `SLUICE_UPDATE` is set.
@@ -49,12 +50,6 @@ const _: () = {
     }
 };
 
-fn wrong() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab/wrong.sys");
-    assert!(path.exists(), "{} is not there; build it with: cargo xtask build --all", path.display());
-    path
-}
-
 fn configuration(case: &str) -> Configuration {
     let settings = Settings {
         completes: Completes::Late(200, 3000),
@@ -85,7 +80,7 @@ fn live_with(configuration: &Configuration, case: &str, seed: u64) -> Result<(),
 }
 
 fn live(machine: &Machine, case: &str) -> Result<(), Bugcheck> {
-    machine.load_driver_as(&wrong(), case).map_err(|error| match error {
+    machine.load_driver_as(&image::lab("wrong"), case).map_err(|error| match error {
         LoadError::Stopped(bugcheck) => bugcheck,
         other => panic!("{case}: {other}"),
     })?;
@@ -178,7 +173,7 @@ const NEVER_RIGHT: &[(&str, &str)] = &[
     ("IofCallDriver", "no driver below would complete the request"),
 ];
 
-/// Functions that a driver called, in any of a few schedules, two for each kind of adapter.
+/// Functions that a driver called, in any of six schedules, half of them with an adapter that answers late.
 fn calls(case: &str) -> BTreeSet<String> {
     let mut calls = BTreeSet::new();
     for seed in 1..=6 {

@@ -2,27 +2,18 @@
 //! lie in the driver's variable, here nothing. The document names 0x50; an IOMMU stops the write (0xE6 with 0x26).
 #![no_std]
 
-use core::ffi::c_void;
-
 use lab::{NO_MEMORY, card, raw, receiver};
 use sluice_kernel::irql::Passive;
-use wdk_sys::ntddk::KeSetEvent;
-use wdk_sys::{KEVENT, NTSTATUS};
+use wdk_sys::NTSTATUS;
 
 lab::crash!(wrong, safe);
 
 const LENGTH: u32 = 1500;
 
-unsafe fn interrupted(status: u32, _received: u32, done: *mut c_void) {
-    if status & card::COMPLETE != 0 {
-        unsafe { KeSetEvent(done.cast::<KEVENT>(), 0, 0) };
-    }
-}
-
 unsafe fn wrong() {
     unsafe {
         let done = raw::event();
-        if !card::open(interrupted, done.cast()) {
+        if !card::open(card::signal_complete, done.cast()) {
             return raw::free(done);
         }
         let logical = 0;

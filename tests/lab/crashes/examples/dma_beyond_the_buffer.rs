@@ -4,12 +4,9 @@
 //! with 0xF).
 #![no_std]
 
-use core::ffi::c_void;
-
 use lab::{NO_MEMORY, card, raw, receiver};
 use sluice_kernel::irql::Passive;
-use wdk_sys::ntddk::KeSetEvent;
-use wdk_sys::{KEVENT, NTSTATUS};
+use wdk_sys::NTSTATUS;
 
 lab::crash!(wrong, safe);
 
@@ -17,16 +14,10 @@ const LENGTH: u32 = 4096;
 /// A header that somebody forgot to count when the buffer was allocated.
 const HEADER: u32 = 64;
 
-unsafe fn interrupted(status: u32, _received: u32, done: *mut c_void) {
-    if status & card::COMPLETE != 0 {
-        unsafe { KeSetEvent(done.cast::<KEVENT>(), 0, 0) };
-    }
-}
-
 unsafe fn wrong() {
     unsafe {
         let done = raw::event();
-        if !card::open(interrupted, done.cast()) {
+        if !card::open(card::signal_complete, done.cast()) {
             return raw::free(done);
         }
         let adapter = raw::dma_adapter();

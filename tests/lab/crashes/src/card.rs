@@ -9,9 +9,9 @@ use core::ptr::null_mut;
 
 use wdk_sys::ntddk::{
     IoConnectInterrupt, IoDisconnectInterrupt, KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc,
-    MmMapIoSpace, MmUnmapIoSpace,
+    KeSetEvent, MmMapIoSpace, MmUnmapIoSpace,
 };
-use wdk_sys::{KDPC, PHYSICAL_ADDRESS, PKINTERRUPT};
+use wdk_sys::{KDPC, KEVENT, PHYSICAL_ADDRESS, PKINTERRUPT};
 
 /// Where the card's registers lie, and its interrupt: on a real board they come with `IRP_MN_START_DEVICE`.
 const REGISTERS: i64 = 0xFEB0_0000;
@@ -118,6 +118,16 @@ pub unsafe fn open(handler: Handler, context: *mut c_void) -> bool {
             0,
         );
         status == 0
+    }
+}
+
+/// A handler that signals an event when a transfer is complete, and not before.
+///
+/// # Safety
+/// `event` is a `KEVENT` that lives until [`close`].
+pub unsafe fn signal_complete(status: u32, _received: u32, event: *mut c_void) {
+    if status & COMPLETE != 0 {
+        unsafe { KeSetEvent(event.cast::<KEVENT>(), 0, 0) };
     }
 }
 

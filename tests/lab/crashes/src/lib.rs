@@ -20,6 +20,7 @@ use core::ptr::{NonNull, null_mut};
 use sluice_kernel::irql::Passive;
 use sluice_kernel::pool::{PoolBox, Tag};
 use sluice_kernel::shared::Shared;
+use sluice_kernel::text::utf16;
 use wdk_sys::ntddk::{
     DbgPrint, KeWaitForSingleObject, ObReferenceObjectByHandle, ObfDereferenceObject, PsCreateSystemThread,
     ZwClose,
@@ -49,17 +50,12 @@ impl<'a> Entry<'a> {
     /// # Safety
     /// The arguments are those of `DriverEntry`.
     pub unsafe fn new(driver: &'a mut DRIVER_OBJECT, path: PCUNICODE_STRING) -> Self {
-        const SAFE: [u8; 5] = *b"-safe";
+        const SAFE: [u16; 5] = utf16("-safe");
         // SAFETY: the registry path is valid for the time of the call.
         let path = unsafe { &*path };
         // SAFETY: a counted string has `Length` bytes.
         let units = unsafe { core::slice::from_raw_parts(path.Buffer, usize::from(path.Length / 2)) };
-        let safe = units.len() >= SAFE.len()
-            && units[units.len() - SAFE.len()..]
-                .iter()
-                .zip(SAFE)
-                .all(|(unit, byte)| *unit == u16::from(byte));
-        Self { driver, safe }
+        Self { driver, safe: units.ends_with(&SAFE) }
     }
 }
 

@@ -192,7 +192,7 @@ fn raised(passive: &mut Passive<'_>, _bench: &Shared<Bench>, _device: DeviceObje
     Some(seen)
 }
 
-/// Increments two counters under two locks, in order, and a third from inside each level; how many are missing.
+/// Takes three locks in order, and the last of them from each level; what was counted under it.
 fn spin_locks(passive: &mut Passive<'_>, bench: &Shared<Bench>, _device: DeviceObject) -> Option<u64> {
     for _ in 0..ROUNDS {
         bench.outer.with(passive, |outer, inside| {
@@ -217,7 +217,7 @@ fn queued_spin_locks(passive: &mut Passive<'_>, bench: &Shared<Bench>, _device: 
     Some(bench.queued.with(passive, |queued, _| *queued))
 }
 
-/// Writers change both halves, readers compare them; how many halves differed.
+/// Writers change both halves, readers compare them; what was written, and a thousand more for each torn pair.
 fn rw_lock(passive: &mut Passive<'_>, bench: &Shared<Bench>, _device: DeviceObject) -> Option<u64> {
     let mut torn = 0;
     for _ in 0..ROUNDS {

@@ -12,7 +12,7 @@ use sluice_kernel::irp::{Control, Disposition, File, Irp};
 use sluice_kernel::irql::{AtMostDispatch, Passive};
 use sluice_kernel::list::SharedList;
 use sluice_kernel::pool::Tag;
-use sluice_kernel::shared::{OnceShared, Shared};
+use sluice_kernel::shared::Shared;
 use sluice_kernel::wide;
 use sluice_ndis::Status;
 use sluice_ndis::driver::{Adapter, Driver, Filter, Names, Pause, RestartAttributes};
@@ -118,7 +118,7 @@ struct Device;
 
 /// What a handle stands for: the bench, and the device for work items.
 struct Client {
-    bench: OnceShared<Bench>,
+    bench: Shared<Bench>,
     device: DeviceObject,
 }
 
@@ -128,20 +128,17 @@ impl ControlDevice for Device {
 
     fn create(passive: &mut Passive<'_>, device: DeviceObject) -> Result<Client, NTSTATUS> {
         let bench = BENCHES.find(passive, |_| true).ok_or(STATUS_NO_SUCH_DEVICE)?;
-        let client = Client { bench: OnceShared::new(), device };
-        client.bench.set(bench);
-        Ok(client)
+        Ok(Client { bench, device })
     }
 
     fn cleanup(_passive: &mut Passive<'_>, _handle: &Client, _file: File) {}
 
     fn control(passive: &mut Passive<'_>, mut irp: Irp, control: Control, handle: &Client) -> Disposition {
-        let Some(bench) = handle.bench.get() else { return irp.complete(STATUS_NO_SUCH_DEVICE, 0) };
         let number = (control.code >> 2 & 0xFFF) as usize;
         let Some(exercise) = exercise::ALL.get(number) else {
             return irp.complete(STATUS_INVALID_DEVICE_REQUEST, 0);
         };
-        let Some(result) = exercise(passive, &bench, handle.device) else {
+        let Some(result) = exercise(passive, &handle.bench, handle.device) else {
             return irp.complete(STATUS_INSUFFICIENT_RESOURCES, 0);
         };
         match irp.output().first_chunk_mut() {

@@ -12,6 +12,10 @@ use crate::{DEVICE, LIST, MDL, MODULE, POOL, case};
 static ORIGINAL: AtomicPtr<NDIS_OID_REQUEST> = AtomicPtr::new(null_mut());
 static KEPT: AtomicPtr<NET_BUFFER_LIST> = AtomicPtr::new(null_mut());
 static REQUEST: AtomicUsize = AtomicUsize::new(0);
+/// A `KEVENT`, signalled when the driver's own request is answered.
+static ANSWERED: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+/// `NotificationEvent`.
+const NOTIFICATION: usize = 0;
 static ASKED_TO_RESTART: AtomicUsize = AtomicUsize::new(0);
 
 fn module() -> usize {
@@ -49,6 +53,7 @@ fn request() -> *mut NDIS_OID_REQUEST {
 
 pub(crate) fn ask() {
     let request = request();
+    KeInitializeEvent(answered_event(), NOTIFICATION, 0);
     REQUEST.store(request.expose_provenance(), SeqCst);
     let status = unsafe { NdisFOidRequest(MODULE.load(SeqCst), request) };
     if case("correct") && status != NDIS_STATUS_PENDING {
@@ -62,12 +67,17 @@ fn answered(request: *mut NDIS_OID_REQUEST) {
     crate::memory::free(buffer.expose_provenance());
     crate::memory::free(request.expose_provenance());
     REQUEST.store(0, SeqCst);
+    KeSetEvent(answered_event(), 0, 0);
+}
+
+fn answered_event() -> usize {
+    ANSWERED.as_ptr().expose_provenance()
 }
 
 /// Waits for the answer of the driver's own request.
 pub(crate) fn all_answered() {
-    while REQUEST.load(SeqCst) != 0 {
-        crate::waits::sleep(10_000);
+    if REQUEST.load(SeqCst) != 0 {
+        crate::waits::wait(answered_event(), 0);
     }
 }
 

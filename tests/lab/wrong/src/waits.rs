@@ -17,7 +17,7 @@ fn event() -> usize {
     memory
 }
 
-fn wait(object: usize, timeout: usize) -> usize {
+pub(crate) fn wait(object: usize, timeout: usize) -> usize {
     KeWaitForSingleObject(object, 0, KERNEL, 0, timeout)
 }
 
@@ -67,7 +67,7 @@ fn dpc(routine: extern "system" fn(usize, usize, usize, usize), context: usize) 
     memory
 }
 
-pub(crate) fn sleep(units: isize) {
+fn sleep(units: isize) {
     let time = timeout(units);
     KeDelayExecutionThread(KERNEL, 0, time);
     free(time);

@@ -47,5 +47,9 @@ fn reason(path: &Path) -> Result<()> {
     let expected = expected.context("the second line does not say what is expected")?;
     let said = std::fs::read_to_string(path.with_extension("stderr"))?;
     ensure!(said.contains(expected), "the compiler does not say {expected:?}, but:\n{said}");
+    ensure!(
+        !said.contains("{closure@"),
+        "a closure's name has its file's path, which the compiler shortens when it is long"
+    );
     Ok(())
 }

@@ -1,9 +1,9 @@
-// A level is a processor's: its token cannot go to another thread.
+// A level is a processor's: a thread that raised cannot give its token to the thread that joins it.
 // expect: cannot be sent between threads safely
 use sluice_kernel::irql::Dispatch;
 
-fn misuse(dispatch: Dispatch<'static>) {
-    std::thread::spawn(move || drop(dispatch));
+fn misuse(raise: fn() -> Dispatch<'static>) {
+    let _dispatch = std::thread::spawn(raise).join();
 }
 
 fn main() {}

@@ -51,8 +51,9 @@ pub(crate) fn makefile() -> Result<()> {
     let place = process::root().join("target/cargo-make").join(&version);
     let program = place.join("bin/cargo-make");
     if !program.exists() {
-        // Only lists and delegates here: it need not be fast, nor fetch anything.
+        // Only lists and delegates here: it need not be fast, nor fetch anything, nor be debugged.
         let mut install = process::cargo();
+        install.env("CARGO_PROFILE_DEV_DEBUG", "0");
         install.args([
             "install",
             "--quiet",

@@ -89,10 +89,12 @@ fn deny_warnings(command: &mut Command) -> &mut Command {
     command.env("RUSTDOCFLAGS", "-D warnings")
 }
 
+/// In the profile of the tests, which share what it builds.
 fn clippy() -> Result<()> {
     process::run(process::cargo().args([
         "clippy",
         "--locked",
+        "--profile=tools",
         "--all-targets",
         "--quiet",
         "--",
@@ -125,7 +127,8 @@ fn arm64() -> Result<()> {
 }
 
 fn rustdoc() -> Result<()> {
-    process::run(deny_warnings(process::cargo().args(["doc", "--locked", "--no-deps", "--quiet"])))?;
+    let doc = ["doc", "--locked", "--profile=tools", "--no-deps", "--quiet"];
+    process::run(deny_warnings(process::cargo().args(doc)))?;
     let mut doc = build::driver_cargo("doc", "sluice")?;
     doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--release", "--quiet"]);
     process::run(deny_warnings(&mut doc))

@@ -231,6 +231,17 @@ fn a_rule_that_is_found_broken_later_can_be_switched_off_too() {
 }
 
 #[test]
+fn no_wrong_driver_brings_the_machine_itself_down_when_an_option_is_off() {
+    for off in Verifier::NAMES.iter().chain(&["list-tracking", "all"]) {
+        for (case, _) in cases() {
+            let verifier = off.parse().unwrap();
+            // It ends, with a bugcheck of Windows' own or with none.
+            let _ = live_with(&Configuration { verifier, ..configuration(case) }, case, 1);
+        }
+    }
+}
+
+#[test]
 fn a_report_names_the_function_that_broke_the_rule() {
     let found = run("pool-used-after-free", configuration("")).unwrap();
     assert!(found.stack[0].starts_with("wrong!"), "{found}");

@@ -584,8 +584,11 @@ impl Adapter {
         counters.host_sent - counters.host_completed
     }
 
-    /// A list of the host's own came back.
+    /// A list is completed to the protocol. One that it did not send is lost there, if no rule stopped it before.
     pub(crate) fn host_completed(&self, machine: &Machine, list: u64) {
+        if machine.ndis.lists.home(list) != Some(Owner::Protocol(self.index)) {
+            return;
+        }
         machine.ndis.lists.free_machine_list(machine, list);
         self.count(|counters| counters.host_completed += 1);
     }

@@ -70,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Makes the package of a processor and checks it; returns where it is.
 pub(crate) fn make(arch: Arch, certificate: Option<&Path>) -> Result<PathBuf> {
+    the_client_can_be_linked_in(&process::root())?;
     debian::for_signing()?;
     let signer = match certificate {
         Some(path) => Signer::from_file(path)?,
@@ -224,6 +225,17 @@ fn client_is_alone(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Binutils' dlltool, which rustc runs for the client's imports, passes the folder on to the assembler as words.
+fn the_client_can_be_linked_in(root: &Path) -> Result<()> {
+    if root.to_string_lossy().contains(char::is_whitespace) {
+        bail!(
+            "dlltool of Binutils cannot work below \"{}\": move the checkout to a path without spaces",
+            root.display()
+        );
+    }
+    Ok(())
+}
+
 /// Builds the client for Windows; the one for x64 also runs on ARM64.
 fn client() -> Result<PathBuf> {
     debian::for_windows_client()?;
@@ -239,6 +251,13 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkout_below_a_folder_with_a_space_is_refused_in_words() {
+        let refused = the_client_can_be_linked_in(Path::new("/home/a user/sluice")).unwrap_err().to_string();
+        assert!(refused.contains("without spaces"), "{refused}");
+        the_client_can_be_linked_in(Path::new("/home/köpie/sluice")).unwrap();
+    }
 
     /// A copy of the package in which one file is changed, and what the checks say of it.
     fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {

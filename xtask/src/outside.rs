@@ -53,7 +53,7 @@ pub(crate) fn makefile() -> Result<()> {
     if !program.exists() {
         // Only lists and delegates here: it need not be fast, nor fetch anything, nor be debugged.
         let mut install = process::cargo();
-        install.env("CARGO_PROFILE_DEV_DEBUG", "0");
+        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
         install.args([
             "install",
             "--quiet",

@@ -17,13 +17,25 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs this.
+/// What is not the inner build's. The outer `cargo run` sets the first three for the crate of this program; the others
+/// may be somebody's for all of their builds, and would replace the flags of `.cargo/config.toml` and of the driver.
+const NOT_INHERITED: [&str; 7] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION",
+    "CARGO_BUILD_TARGET",
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+];
+
+/// The cargo that runs this. What it builds is looked for in the workspace's `target`.
 pub(crate) fn cargo() -> Command {
     let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The outer `cargo run` sets these for the crate of this program; they are not the inner build's.
-    for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
+    for name in NOT_INHERITED {
         command.env_remove(name);
     }
+    command.env("CARGO_TARGET_DIR", root().join("target"));
     command
 }
 
@@ -54,4 +66,17 @@ pub(crate) fn is_root() -> bool {
 #[cfg(not(unix))]
 pub(crate) fn is_root() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_sets_for_all_builds_moves_or_changes_none_of_ours() {
+        let cargo = cargo();
+        let set = |name: &str| cargo.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value);
+        assert_eq!(set("RUSTFLAGS"), Some(None), "it would be inherited");
+        assert_eq!(set("CARGO_TARGET_DIR"), Some(Some(root().join("target").as_os_str())));
+    }
 }

@@ -29,6 +29,7 @@ const MORE: &[(&str, &[&str])] = &[
     ("PagedMemoryAtDispatch", &["paged-write-at-dispatch", "paged-code-at-dispatch"]),
     ("UnloadedWithPendingOperations", &["unloaded-with-thread"]),
     ("InvalidObject", &["pool-freed-with-lists"]),
+    ("AccessViolationSystemThread", &["null-to-system"]),
 ];
 
 /// Rules that another rule hides, and the options that have to be off for them to be seen: what Windows does

@@ -195,6 +195,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
         raise();
         KeSetEvent(16, 0, 0);
     }),
+    ("null-to-system", || {
+        KeInitializeSpinLock(0);
+    }),
     ("data-executed", || call(pool(64))),
     ("readonly-written", || write(core::ptr::from_ref(&READONLY).expose_provenance(), 4)),
     ("illegal-instruction", || unsafe { asm!("ud2") }),

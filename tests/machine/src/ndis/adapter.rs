@@ -573,6 +573,7 @@ impl Adapter {
             lists::protocol_handle(self.index),
             frame,
         );
+        set!(list, NET_BUFFER_LIST, ProtocolReserved, list);
         self.count(|counters| counters.host_sent += 1);
         let top = self.modules.borrow().len();
         stack::send_down(machine, self, top, &[list], 0, 0);
@@ -584,8 +585,11 @@ impl Adapter {
         counters.host_sent - counters.host_completed
     }
 
-    /// A list is completed to the protocol. One that it did not send is lost there, if no rule stopped it before.
+    /// A list is completed to the protocol, which looks at what it keeps of it. It keeps nothing of one that it did not
+    /// send: if no rule stopped that before, it reads at 0, or, where somebody else used the field, loses the list.
     pub(crate) fn host_completed(&self, machine: &Machine, list: u64) {
+        let kept = field!(list, NET_BUFFER_LIST, ProtocolReserved, u64);
+        std::hint::black_box(get::<u64>(kept));
         if machine.ndis.lists.home(list) != Some(Owner::Protocol(self.index)) {
             return;
         }

@@ -254,9 +254,9 @@ mod tests {
 
     #[test]
     fn a_checkout_below_a_folder_with_a_space_is_refused_in_words() {
-        let refused = the_client_can_be_linked_in(Path::new("/home/a user/sluice")).unwrap_err().to_string();
+        let refused = the_client_can_be_linked_in(Path::new("a user/sluice")).unwrap_err().to_string();
         assert!(refused.contains("without spaces"), "{refused}");
-        the_client_can_be_linked_in(Path::new("/home/köpie/sluice")).unwrap();
+        the_client_can_be_linked_in(Path::new("köpie/sluice")).unwrap();
     }
 
     /// A copy of the package in which one file is changed, and what the checks say of it.

@@ -29,14 +29,25 @@ const NOT_INHERITED: [&str; 7] = [
     "CARGO_BUILD_RUSTFLAGS",
 ];
 
-/// The cargo that runs this. What it builds is looked for in the workspace's `target`.
+/// The cargo that runs this.
 pub(crate) fn cargo() -> Command {
-    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for_this_workspace(command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// The cargo of another toolchain.
+pub(crate) fn cargo_of(toolchain: &str) -> Command {
+    let mut cargo = command("rustup");
+    cargo.args(["run", toolchain, "cargo"]).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+    for_this_workspace(cargo)
+}
+
+/// What it builds is looked for in the workspace's `target`.
+fn for_this_workspace(mut cargo: Command) -> Command {
     for name in NOT_INHERITED {
-        command.env_remove(name);
+        cargo.env_remove(name);
     }
-    command.env("CARGO_TARGET_DIR", root().join("target"));
-    command
+    cargo.env("CARGO_TARGET_DIR", root().join("target"));
+    cargo
 }
 
 /// Runs to the end and fails unless the program succeeds.
@@ -74,9 +85,10 @@ mod tests {
 
     #[test]
     fn what_somebody_sets_for_all_builds_moves_or_changes_none_of_ours() {
-        let cargo = cargo();
-        let set = |name: &str| cargo.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value);
-        assert_eq!(set("RUSTFLAGS"), Some(None), "it would be inherited");
-        assert_eq!(set("CARGO_TARGET_DIR"), Some(Some(root().join("target").as_os_str())));
+        for cargo in [cargo(), cargo_of("nightly")] {
+            let set = |name: &str| cargo.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value);
+            assert_eq!(set("RUSTFLAGS"), Some(None), "it would be inherited");
+            assert_eq!(set("CARGO_TARGET_DIR"), Some(Some(root().join("target").as_os_str())));
+        }
     }
 }

@@ -162,10 +162,9 @@ fn miri() -> Result<()> {
         add.args(["component", "add", "miri", "rust-src", "--toolchain", &nightly]).stdout(std::io::stderr());
         process::run(&mut add)?;
     }
-    let mut miri = process::command("rustup");
-    miri.args(["run", &nightly, "cargo", "miri", "test", "--quiet", "--locked", "--package=sluice-core"]);
+    let mut miri = process::cargo_of(&nightly);
+    miri.args(["miri", "test", "--quiet", "--locked", "--package=sluice-core"]);
     miri.args(["--test", "rules", "--target-dir"]).arg(process::root().join("target/miri"));
-    miri.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
     process::run(&mut miri)
 }
 

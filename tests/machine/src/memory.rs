@@ -524,79 +524,68 @@ fn fill(address: u64, length: u64, value: u8) {
     unsafe { std::ptr::write_bytes(address as *mut u8, value, length as usize) };
 }
 
-/// Reads at 0 as the processor does. To the compiler such an access has no meaning, and where assertions are on it ends
-/// the process before there is a fault.
-#[cold]
-fn read_null() {
-    // SAFETY: as for `get`.
-    unsafe { std::arch::asm!("mov {0:l}, byte ptr [{0:r}]", inout(reg_abcd) 0u64 => _) };
+/// Where to read so many bytes. At 0 it reads as the processor does: to the compiler such an access has no meaning, and
+/// where assertions are on it ends the process before there is a fault.
+fn source<T>(address: u64, length: usize) -> *const T {
+    if address == 0 && length != 0 {
+        // SAFETY: as for `get`.
+        unsafe { std::arch::asm!("mov {0:l}, byte ptr [{0:r}]", inout(reg_abcd) 0u64 => _) };
+    }
+    address as *const T
 }
 
-/// Writes at 0 as the processor does; see [`read_null`].
-#[cold]
-fn write_null() {
-    // SAFETY: as for `get`.
-    unsafe { std::arch::asm!("mov byte ptr [{0:r}], {0:l}", in(reg_abcd) 0u64) };
+/// Where to write so many bytes; at 0 it writes, as [`source`] reads.
+fn target<T>(address: u64, length: usize) -> *mut T {
+    if address == 0 && length != 0 {
+        // SAFETY: as for `get`.
+        unsafe { std::arch::asm!("mov byte ptr [{0:r}], {0:l}", in(reg_abcd) 0u64) };
+    }
+    address as *mut T
 }
 
 /// Reads a value at an address that a driver uses. A wrong address faults, and the fault becomes a bugcheck
 /// as it would on Windows.
 pub(crate) fn get<T: Copy>(address: u64) -> T {
-    if address == 0 {
-        read_null();
-    }
+    let from = source::<T>(address, size_of::<T>());
     // SAFETY: the machine's signal handler turns a fault into a bugcheck; values are plain data.
-    unsafe { (address as *const T).read_unaligned() }
+    unsafe { from.read_unaligned() }
 }
 
 /// Writes a value at an address that a driver uses; faults as [`get`] does.
 pub(crate) fn put<T: Copy>(address: u64, value: T) {
-    if address == 0 {
-        write_null();
-    }
+    let to = target::<T>(address, size_of::<T>());
     // SAFETY: as for `get`.
-    unsafe { (address as *mut T).write_unaligned(value) };
+    unsafe { to.write_unaligned(value) };
 }
 
 /// Copies bytes from an address that a driver uses; faults as [`get`] does.
 pub(crate) fn bytes(address: u64, length: usize) -> Vec<u8> {
     let mut copy = vec![0; length];
-    if address == 0 && length != 0 {
-        read_null();
-    }
+    let from = source(address, length);
     // SAFETY: as for `get`; the copy has the length.
-    unsafe { std::ptr::copy_nonoverlapping(address as *const u8, copy.as_mut_ptr(), length) };
+    unsafe { std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), length) };
     copy
 }
 
 /// Copies bytes to an address that a driver uses; faults as [`get`] does.
 pub(crate) fn put_bytes(address: u64, data: &[u8]) {
-    if address == 0 && !data.is_empty() {
-        write_null();
-    }
+    let to = target(address, data.len());
     // SAFETY: as for `get`.
-    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), address as *mut u8, data.len()) };
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
 }
 
 /// Copies bytes between addresses that drivers use, which may overlap; faults as [`get`] does.
 pub(crate) fn copy(to: u64, from: u64, length: usize) {
-    if from == 0 && length != 0 {
-        read_null();
-    }
-    if to == 0 && length != 0 {
-        write_null();
-    }
+    let (from, to) = (source::<u8>(from, length), target(to, length));
     // SAFETY: as for `get`.
-    unsafe { std::ptr::copy(from as *const u8, to as *mut u8, length) };
+    unsafe { std::ptr::copy(from, to, length) };
 }
 
 /// Fills bytes at an address that a driver uses; faults as [`get`] does.
 pub(crate) fn fill_bytes(address: u64, value: u8, length: usize) {
-    if address == 0 && length != 0 {
-        write_null();
-    }
+    let to = target(address, length);
     // SAFETY: as for `get`.
-    unsafe { std::ptr::write_bytes(address as *mut u8, value, length) };
+    unsafe { std::ptr::write_bytes::<u8>(to, value, length) };
 }
 
 /// Reads a counted UTF-16 string.

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod bind;
 mod device;
 mod module;
 mod send;

@@ -1,5 +1,5 @@
 //! One filter module: its state, its data path, and the requests that wait for it.
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use ndis_sys::{NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3};
 use sluice_abi::{ModuleRecord, NAME_UNITS, Statistics};
@@ -7,28 +7,28 @@ use sluice_core::counters::Counters;
 use sluice_core::gate::{Close, Pass};
 use sluice_core::guid;
 use sluice_core::layout::SlotLayout;
-use sluice_core::lifecycle::{Edge, Lifecycle, State};
-use sluice_kernel::dpc::Dpc;
-use sluice_kernel::irp::Irp;
+use sluice_core::lifecycle::{Edge, Lifecycle};
 use sluice_kernel::irql::{AtMostDispatch, Dispatch, NoLockHeld, Passive};
 use sluice_kernel::list::SharedList;
+use sluice_kernel::lock::SpinLock;
 use sluice_kernel::pool::{OutOfMemory, Tag};
-use sluice_kernel::queue::{Queue, Waiting};
+use sluice_kernel::queue::{Queue, Ticket};
 use sluice_kernel::rundown::Rundown;
 use sluice_kernel::shared::Shared;
 use sluice_kernel::time;
 use sluice_kernel::timer::{Timed, Timer};
 use sluice_kernel::wait::Timeout;
 use sluice_ndis::Status;
-use sluice_ndis::driver::{Adapter, Filter, Pause, RestartAttributes};
+use sluice_ndis::driver::{Adapter, Filter, Pause, Restart, RestartAttributes};
 use sluice_ndis::filter::{Handle, PauseComplete};
 use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
 use sluice_ndis::path::{Host, Path};
-use sluice_ndis::slab::ModuleDrained;
 use sluice_ndis::trace;
-use wdk_sys::NTSTATUS;
+use sluice_ndis::work::{IoWorkItem, Work};
 
+use crate::bind::Binding;
+use crate::send::Sending;
 use crate::{TAG, status};
 
 /// How long the data handlers stay after the last handle was closed.
@@ -50,11 +50,26 @@ pub(crate) struct Info {
     mac_length: u16,
 }
 
-/// The queue of requests that wait for slots.
-pub(crate) struct Sending;
+/// What becomes of a restart that pends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restarting {
+    /// None pends.
+    Settled,
+    /// `FilterRestart` has returned or is about to, and a worker thread completes the restart.
+    Pending(Restarted),
+    /// `NdisFRestartComplete` is called or was: NDIS may take sends, and may pause the module.
+    Reported(Restarted),
+}
 
-/// The queue of handles that wait for their module to run.
-pub(crate) struct Binding;
+/// What `FilterRestart` prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Restarted {
+    /// Whether there are handlers and memory for frames.
+    ready: bool,
+    /// Bind requests with lower tickets asked for no other restart than this one. None if the handlers were not wanted
+    /// when it began: then another is needed for all of them.
+    answers: Option<Ticket>,
+}
 
 /// See the module's description.
 pub(crate) struct Module {
@@ -67,18 +82,25 @@ pub(crate) struct Module {
     pub(crate) binding: Queue<Self, Binding>,
     /// Requests in `queue`, or on their way into it.
     pub(crate) waiting: AtomicU64,
-    pub(crate) starter: Dpc,
+    worker: IoWorkItem,
+    /// Calls of [`Module::kick`] since the worker last found nothing left to do. The call that makes it 1 queues the
+    /// worker, and so does the worker itself while there is more: two never run at once.
+    kicks: AtomicU64,
     pub(crate) rundown: Rundown,
     idle: Timer,
     handles: AtomicU32,
+    /// Whether the data handlers were wanted in the last `FilterSetModuleOptions`.
+    asked: AtomicBool,
     /// Whether the data handlers are installed: decided in `FilterSetModuleOptions`.
     installed: AtomicBool,
     /// Whether frames can be sent: the handlers are there, and so is the memory.
     usable: AtomicBool,
     mtu: AtomicU32,
     backfill: AtomicU32,
-    /// When the pause began that is on, or was last.
+    /// When the pause began that is on, or was last, in microseconds.
     pausing_since: AtomicU64,
+    /// Held while the gate is opened or closed: a pause may come as soon as NDIS was told of a restart.
+    restarting: SpinLock<Restarting>,
 }
 
 impl Info {
@@ -124,15 +146,18 @@ impl Module {
             queue: Queue::new(),
             binding: Queue::new(),
             waiting: AtomicU64::new(0),
-            starter: Dpc::new(),
+            worker: IoWorkItem::new(),
+            kicks: AtomicU64::new(0),
             rundown: Rundown::new(),
             idle: Timer::new(),
             handles: AtomicU32::new(0),
+            asked: AtomicBool::new(false),
             installed: AtomicBool::new(false),
             usable: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
             backfill: AtomicU32::new(0),
             pausing_since: AtomicU64::new(0),
+            restarting: SpinLock::new(Restarting::Settled),
         })
     }
 
@@ -155,14 +180,18 @@ impl Module {
         self.handles.load(Ordering::SeqCst) != 0
     }
 
-    /// One handle more; true if the stack has to be restarted first, for handlers or memory that are missing.
-    pub(crate) fn handle_bound(&self) -> bool {
-        let before = self.handles.fetch_add(1, Ordering::SeqCst);
-        trace::bound(self.info.if_index, before + 1);
-        !(self.usable.load(Ordering::SeqCst) && self.life.state() == State::Running)
+    /// Whether the gate is open, or was until a pause that is on.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::SeqCst)
     }
 
-    /// One handle less. After the last one the handlers go, unless somebody comes soon.
+    /// One more handle binds or is bound.
+    pub(crate) fn handle_added(&self) {
+        let before = self.handles.fetch_add(1, Ordering::SeqCst);
+        trace::bound(self.info.if_index, before + 1);
+    }
+
+    /// One handle less. Some time after the last one the handlers go.
     pub(crate) fn handle_closed(&self) {
         let before = self.handles.fetch_sub(1, Ordering::SeqCst);
         trace::closed(self.info.if_index, before.saturating_sub(1));
@@ -171,26 +200,63 @@ impl Module {
         }
     }
 
-    /// Makes the memory fit what is wanted, and opens the gate if frames can be sent.
-    fn open(this: &Shared<Self>, passive: &mut Passive<'_>, proof: ModuleDrained<'_>) -> bool {
+    /// Makes the memory fit what is wanted; true if frames can be sent.
+    fn prepare(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
         let installed = this.installed.load(Ordering::SeqCst);
+        let Some(proof) = this.path.claim() else { return false };
         let fits = this.path.fit(passive, this, &proof, this.layout(), installed);
         if fits.is_err() {
             trace::no_memory(this.info.if_index);
         }
-        if fits != Ok(true) {
-            return false;
-        }
-        proof.open();
-        this.usable.store(true, Ordering::SeqCst);
-        true
+        fits == Ok(true)
     }
 
-    /// Completes up to `most` of the handles that wait for the module, those that came first.
-    fn answer_binding(&self, answer: NTSTATUS, most: u32) {
-        for _ in 0..most {
-            let Some(irp) = self.binding.pop() else { return };
-            let _ = irp.complete(answer, 0);
+    /// Completes a restart that pends, and opens the gate: from the moment on at which NDIS knows that the module runs.
+    fn finish_restart(&self, passive: &mut Passive<'_>) {
+        let pending = self.restarting.with(passive, |restarting, _| match *restarting {
+            Restarting::Pending(restarted) => {
+                *restarting = Restarting::Reported(restarted);
+                Some(restarted)
+            }
+            _ => None,
+        });
+        let Some(restarted) = pending else { return };
+        self.handle().restart_complete(passive);
+        let runs = self.restarting.with(passive, |restarting, _| {
+            let runs = *restarting == Restarting::Reported(restarted);
+            if runs {
+                self.run(restarting);
+            }
+            runs
+        });
+        // Requests that a pause overtook wait for the restart that follows it.
+        if let (true, false, Some(mark)) = (runs, restarted.ready, restarted.answers) {
+            self.refuse_binds(passive, Some(mark), status::INSUFFICIENT_RESOURCES);
+        }
+    }
+
+    /// The module runs, and its gate is open if frames can be sent.
+    fn run(&self, restarting: &mut Restarting) {
+        let Restarting::Reported(Restarted { ready, .. }) = *restarting else { return };
+        *restarting = Restarting::Settled;
+        let runs = self.life.go(Edge::Restarted);
+        debug_assert!(runs.is_ok(), "a restart is completed once");
+        let proof = self.path.claim().filter(|_| ready);
+        let opened = proof.is_some();
+        if let Some(proof) = proof {
+            proof.open();
+        }
+        self.usable.store(opened, Ordering::SeqCst);
+        trace::restarted(self.info.if_index, self.mtu.load(Ordering::Relaxed), opened);
+    }
+
+    /// Has a worker thread complete a restart, answer bind requests, and start sends that wait.
+    ///
+    /// # IRQL
+    /// Up to `DISPATCH_LEVEL`.
+    pub(crate) fn kick(this: &Shared<Self>) {
+        if this.kicks.fetch_add(1, Ordering::SeqCst) == 0 {
+            IoWorkItem::queue(this);
         }
     }
 
@@ -203,12 +269,8 @@ impl Module {
         Some(self.handle().paused(level))
     }
 
-    /// Nothing is out and nothing can come in: what waits is refused, and the module is paused.
+    /// No NBL of the module is outstanding and none can be sent: the module is paused.
     fn settle_pause(&self) {
-        while let Some(irp) = self.queue.pop() {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            self.refuse_paused(irp, true);
-        }
         let gone = self.life.go(Edge::Paused);
         debug_assert!(gone.is_ok(), "a pause completes once");
         let began = self.pausing_since.load(Ordering::Relaxed);
@@ -261,7 +323,7 @@ impl Filter for Module {
     const TAG: Tag = TAG;
 
     fn attach(
-        _passive: &mut Passive<'_>,
+        passive: &mut Passive<'_>,
         handle: Handle,
         adapter: Adapter<'_>,
     ) -> Result<Shared<Self>, Status> {
@@ -269,8 +331,11 @@ impl Filter for Module {
         let module = Shared::new(module, TAG).map_err(|_| NDIS_STATUS_RESOURCES)?;
         module.queue.start(&module);
         module.binding.start(&module);
-        module.starter.start(&module);
         module.idle.start(&module);
+        if module.worker.start(&module).is_err() {
+            module.idle.stop(passive);
+            return Err(NDIS_STATUS_RESOURCES);
+        }
         Ok(module)
     }
 
@@ -288,15 +353,17 @@ impl Filter for Module {
         // An attach that failed has nothing to leave.
         let _ = this.life.go(Edge::Detach);
         this.rundown.run_down(passive);
-        this.answer_binding(status::DEVICE_REMOVED, u32::MAX);
+        this.refuse_binds(passive, None, status::DEVICE_REMOVED);
         this.idle.stop(passive);
-        this.starter.stop(passive);
+        this.worker.stop(passive);
         this.path.free(passive);
         trace::detached(this.info.if_index);
     }
 
     fn wants_handlers(this: &Shared<Self>, _passive: &mut Passive<'_>) -> bool {
-        this.wanted()
+        let wanted = this.wanted();
+        this.asked.store(wanted, Ordering::SeqCst);
+        wanted
     }
 
     fn handlers_set(this: &Shared<Self>, installed: bool) {
@@ -307,42 +374,54 @@ impl Filter for Module {
         this: &Shared<Self>,
         passive: &mut Passive<'_>,
         attributes: Option<RestartAttributes>,
-    ) -> Result<(), Status> {
+    ) -> Result<Restart, Status> {
         this.life.go(Edge::Restart).map_err(|_| NDIS_STATUS_FAILURE)?;
         if let Some(RestartAttributes { mtu, backfill }) = attributes {
             this.mtu.store(mtu, Ordering::Relaxed);
             this.backfill.store(backfill, Ordering::Relaxed);
         }
-        // Whoever asks from here on asked for another restart, and is answered by that one.
-        let waiting = this.binding.len();
+        // Requests that come from here on ask for another restart, and are answered by that one.
+        let mark = this.binding.mark();
         this.usable.store(false, Ordering::SeqCst);
-        let opened = this.path.claim().is_some_and(|proof| Self::open(this, passive, proof));
-        this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
-        trace::restarted(this.info.if_index, this.mtu.load(Ordering::Relaxed), opened);
-        if this.installed.load(Ordering::SeqCst) {
-            let (answer, most) =
-                if opened { (status::SUCCESS, u32::MAX) } else { (status::INSUFFICIENT_RESOURCES, waiting) };
-            this.answer_binding(answer, most);
+        let ready = Self::prepare(this, passive);
+        let answers = this.asked.load(Ordering::SeqCst).then_some(mark);
+        if answers.is_some() {
+            // Nothing may be sent before this has returned, and no request is answered before frames may be sent.
+            let restarted = Restarted { ready, answers };
+            this.restarting.with(passive, |restarting, _| *restarting = Restarting::Pending(restarted));
+            Self::kick(this);
+            return Ok(Restart::Pending);
         }
-        Ok(())
+        this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
+        trace::restarted(this.info.if_index, this.mtu.load(Ordering::Relaxed), false);
+        fence(Ordering::SeqCst);
+        if !this.binding.is_empty() {
+            Self::kick(this);
+        }
+        Ok(Restart::Complete)
     }
 
-    /// Closes the gate whether or not anything is out.
-    fn pause(this: &Shared<Self>, _passive: &mut Passive<'_>) -> Pause {
-        if this.life.go(Edge::Pause).is_err() {
-            // A pause out of turn finds a module from which nothing is out.
-            return Pause::Complete;
-        }
-        this.counters.pauses.add(1);
-        this.pausing_since.store(time::microseconds(), Ordering::Relaxed);
-        trace::pausing(this.info.if_index, this.path.outstanding().sends);
-        match this.path.close() {
-            Close::Pending => {
+    /// Closes the gate whether or not anything is outstanding, and refuses the requests that wait for slots.
+    fn pause(this: &Shared<Self>, passive: &mut Passive<'_>) -> Pause {
+        let close = this.restarting.with(passive, |restarting, _| {
+            // NDIS pauses as soon as it knows of the restart, perhaps before the worker has gone on.
+            this.run(restarting);
+            this.life.go(Edge::Pause).ok()?;
+            this.counters.pauses.add(1);
+            this.pausing_since.store(time::microseconds(), Ordering::Relaxed);
+            trace::pausing(this.info.if_index, this.path.outstanding().sends);
+            Some(this.path.close())
+        });
+        this.refuse_waiting();
+        match close {
+            // A pause out of turn finds a module that has nothing outstanding.
+            None => Pause::Complete,
+            Some(Close::Pending) => {
                 this.counters.pauses_pending.add(1);
                 Pause::Pending
             }
             // A module without data handlers never opened its gate.
-            Close::Drained | Close::NotOpen => {
+            Some(Close::Drained | Close::NotOpen) => {
                 this.settle_pause();
                 Pause::Complete
             }
@@ -359,7 +438,7 @@ impl Filter for Module {
         lists: Chain,
         flags: u32,
     ) -> Option<PauseComplete> {
-        this.sends_completed(level, lists, flags)
+        Self::sends_completed(this, level, lists, flags)
     }
 
     fn oids(&self) -> &Passage {
@@ -373,21 +452,34 @@ impl Host for Module {
     }
 
     fn left(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, share: Pass) -> Option<PauseComplete> {
-        this.kick();
+        if this.waiting.load(Ordering::SeqCst) != 0 {
+            Self::kick(this);
+        }
         this.leave(level, share)
     }
 }
 
-impl Waiting<Binding> for Module {
-    fn cancelled(_this: &Shared<Self>, irp: Irp) {
-        let _ = irp.complete(status::CANCELLED, 0);
+impl Work for Module {
+    fn work(this: &Shared<Self>, passive: &mut Passive<'_>) {
+        let seen = this.kicks.load(Ordering::SeqCst);
+        this.finish_restart(passive);
+        this.serve_binds(passive);
+        let more = Self::start_waiting(this, passive);
+        let settled = || this.kicks.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if more || !settled() {
+            IoWorkItem::queue(this);
+        }
+    }
+
+    fn item(&self) -> &IoWorkItem {
+        &self.worker
     }
 }
 
 impl Timed for Module {
     fn elapsed(this: &Shared<Self>, dispatch: &mut Dispatch<'_>) {
         if !this.wanted() {
-            // The stack restarts, and FilterSetModuleOptions finds that nobody wants the handlers.
+            // The stack restarts, and FilterSetModuleOptions finds that the handlers are not wanted.
             this.rundown.enter(|| {
                 // Out of memory: the handlers stay until the next restart, which does no harm.
                 let _ = this.handle().restart(dispatch);

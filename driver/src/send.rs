@@ -1,14 +1,14 @@
 //! The data path: from a request to NDIS, and back.
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use ndis_sys::NDIS_STATUS_PAUSED;
-use sluice_abi::{FrameResult, IOCTL_SEND};
+use sluice_abi::FrameResult;
 use sluice_core::gate::Pass;
 use sluice_core::lifecycle::State;
 use sluice_core::request::Send;
-use sluice_kernel::dpc::Deferred;
-use sluice_kernel::irp::{Disposition, File, Irp};
-use sluice_kernel::irql::{AtMostDispatch, Dispatch, NoLockHeld, Passive};
+use sluice_kernel::device::Request;
+use sluice_kernel::irp::{Disposition, File, Irp, PendingIrp};
+use sluice_kernel::irql::{AtMostDispatch, NoLockHeld, Passive};
 use sluice_kernel::queue::Waiting;
 use sluice_kernel::shared::Shared;
 use sluice_ndis::filter::{Handle, PauseComplete};
@@ -18,7 +18,8 @@ use sluice_ndis::trace;
 use wdk_sys::NTSTATUS;
 use zerocopy::IntoBytes;
 
-use crate::module::{Module, Sending};
+use crate::bind::ClientHandle;
+use crate::module::Module;
 use crate::{device, status};
 
 /// Sums of one completed chain.
@@ -50,44 +51,59 @@ impl Tally {
     }
 }
 
-/// How many frames a request has that was read before, whatever the adapter takes now.
-fn frames_of(irp: &Irp) -> u32 {
+/// Frames of one run of the worker, after which it lets other work of the system run.
+const RUN_FRAMES: u32 = 1024;
+/// Bytes of one run of the worker.
+const RUN_BYTES: u32 = 1 << 20;
+
+/// The queue of requests that wait for slots.
+pub(crate) struct Sending;
+
+/// Frames and bytes of a request that was read before, whatever the adapter takes now.
+fn extent(irp: &Irp) -> (u32, u32) {
     let pages = path::pages(irp).map_or(0, |pages| pages.length());
-    Send::parse(irp.input(), pages, u32::MAX).map_or(0, |request| request.frames())
+    Send::parse(irp.input(), pages, u32::MAX).map_or((0, 0), |request| (request.frames(), request.bytes()))
 }
 
 impl Module {
     /// Takes a send request from its dispatch routine.
-    pub(crate) fn send(&self, passive: &mut Passive<'_>, irp: Irp) -> Disposition {
-        let Some(pages) = path::pages(&irp) else {
-            return irp.complete(status::INSUFFICIENT_RESOURCES, 0);
+    pub(crate) fn send(
+        this: &Shared<Self>,
+        passive: &mut Passive<'_>,
+        request: Request<'_, ClientHandle>,
+    ) -> Disposition {
+        let Some(pages) = path::pages(&request) else {
+            return request.complete(status::INSUFFICIENT_RESOURCES, 0);
         };
-        let frames = match Send::parse(irp.input(), pages.length(), self.max_frame()) {
-            Ok(request) => request.frames(),
-            Err(refusal) => {
-                return device::refuse(irp, self.info.if_index, IOCTL_SEND, status::of_refusal(refusal));
-            }
+        let frames = match Send::parse(request.input(), pages.length(), this.max_frame()) {
+            Ok(parsed) => parsed.frames(),
+            Err(refusal) => return device::refuse(request, status::of_refusal(refusal)),
         };
-        self.counters.requests.add(1);
-        self.counters.frames_submitted.add(u64::from(frames));
-        let (irp, disposition) = irp.pend();
-        // The client's handle keeps the module; a pause that ends here is completed when this returns.
+        this.counters.requests.add(1);
+        this.counters.frames_submitted.add(u64::from(frames));
+        let (irp, disposition) = request.pend(this.clone());
+        // A pause that ends here is completed when this returns.
         let mut last = None;
-        // Whoever came first is served first.
-        if self.waiting.load(Ordering::SeqCst) != 0 {
-            self.wait(passive, irp, frames, &mut last);
-        } else if let Err(irp) = self.begin(passive, irp, &mut last) {
-            self.wait(passive, irp, frames, &mut last);
+        // First come, first served.
+        if this.waiting.load(Ordering::SeqCst) != 0 {
+            Self::wait(this, passive, irp, &mut last);
+        } else if let Err(irp) = this.begin(passive, irp, &mut last) {
+            Self::wait(this, passive, irp, &mut last);
         }
         disposition
     }
 
-    /// Sends a pending request, or refuses it, or gives it back because slots are short.
-    fn begin(&self, level: &impl NoLockHeld, irp: Irp, last: &mut Option<PauseComplete>) -> Result<(), Irp> {
+    /// Sends a pending request, or refuses it, or gives it back because too few slots are free.
+    fn begin(
+        &self,
+        passive: &Passive<'_>,
+        irp: PendingIrp<Self>,
+        last: &mut Option<PauseComplete>,
+    ) -> Result<(), PendingIrp<Self>> {
         let Unsent { why, irp, share } = match self.path.load(irp, self.max_frame()) {
             Ok(chain) => {
                 // From here on the frames may come back, on this stack or elsewhere, before this returns.
-                self.handle().send(level, chain);
+                self.handle().send(passive, chain);
                 return Ok(());
             }
             Err(unsent) => unsent,
@@ -95,26 +111,25 @@ impl Module {
         let short = match why {
             Why::Short => Err(irp),
             Why::Closed => {
-                self.refuse_paused(irp, false);
+                Self::refuse_paused(irp);
                 Ok(())
             }
             Why::Cancelled => {
-                self.kick();
-                self.fail(irp, FrameResult::ABORTED, status::CANCELLED);
+                Self::fail(irp, FrameResult::ABORTED, status::CANCELLED);
                 Ok(())
             }
             Why::NoMapping => {
-                let _ = irp.complete(status::INSUFFICIENT_RESOURCES, 0);
+                drop(irp.complete(status::INSUFFICIENT_RESOURCES, 0));
                 Ok(())
             }
             Why::Refused(refusal) => {
                 // The adapter came back with a smaller MTU while the request waited.
                 let refused = status::of_refusal(refusal);
-                self.fail(irp, FrameResult(refused as u32), refused);
+                Self::fail(irp, FrameResult(refused as u32), refused);
                 Ok(())
             }
         };
-        self.give_back(level, share, last);
+        self.give_back(passive, share, last);
         short
     }
 
@@ -126,58 +141,104 @@ impl Module {
     }
 
     /// Queues a pending request until slots come back.
-    fn wait(&self, level: &impl NoLockHeld, irp: Irp, frames: u32, last: &mut Option<PauseComplete>) {
-        // While this share is held no pause completes, so whoever drains the gate finds the request queued.
-        let Some(share) = self.path.enter() else {
-            self.refuse_paused(irp, false);
+    fn wait(
+        this: &Shared<Self>,
+        passive: &Passive<'_>,
+        irp: PendingIrp<Self>,
+        last: &mut Option<PauseComplete>,
+    ) {
+        // While this share is held no pause completes, so none completes with a request in the queue.
+        let Some(share) = this.path.enter() else {
+            Self::refuse_paused(irp);
             return;
         };
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.counters.frames_waiting.add(u64::from(frames));
-        self.queue.push(irp);
-        // Slots may have come back in between; the DPC looks again.
-        self.starter.queue();
-        self.give_back(level, Some(share), last);
+        let (frames, _) = extent(&irp);
+        this.waiting.fetch_add(1, Ordering::SeqCst);
+        this.counters.frames_waiting.add(u64::from(frames));
+        this.queue.push(irp);
+        // Slots may have come back in between; the worker looks again.
+        Self::kick(this);
+        this.refuse_if_pausing();
+        this.give_back(passive, Some(share), last);
     }
 
-    /// Has the DPC look at waiting requests, after slots were put back.
-    pub(crate) fn kick(&self) {
-        if self.waiting.load(Ordering::SeqCst) != 0 {
-            self.starter.queue();
+    /// After a request was put into the queue: a pause that has looked there before refuses nothing more.
+    fn refuse_if_pausing(&self) {
+        fence(Ordering::SeqCst);
+        if self.life.state() != State::Running {
+            self.refuse_waiting();
         }
     }
 
-    /// Answers a request none of whose frames was sent, with the same result for each; returns how many those are.
-    fn answer(irp: Irp, result: FrameResult, answer: NTSTATUS) -> u64 {
-        let frames = frames_of(&irp);
-        if frames == 0 {
-            let _ = irp.complete(status::INVALID_PARAMETER, 0);
-            return 0;
+    /// Refuses all requests that wait for slots: the module pauses.
+    pub(crate) fn refuse_waiting(&self) {
+        fence(Ordering::SeqCst);
+        while let Some(irp) = self.queue.pop() {
+            self.no_longer_waits(&irp);
+            Self::refuse_paused(irp);
         }
+    }
+
+    fn no_longer_waits(&self, irp: &Irp) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.counters.frames_waiting.sub(u64::from(extent(irp).0));
+    }
+
+    /// Starts requests that wait, in order, as far as the slots go; true if there are more and the run is long enough.
+    /// One thread at a time calls this.
+    pub(crate) fn start_waiting(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
+        // While this share is held no pause completes, so a request that goes back into the queue is found there. A
+        // closed gate needs nothing from here: its pause refuses what waits.
+        let Some(share) = this.path.enter() else { return false };
+        let mut last = None;
+        let (mut frames, mut bytes) = (0, 0);
+        let more = loop {
+            if frames >= RUN_FRAMES || bytes >= RUN_BYTES {
+                break !this.queue.is_empty();
+            }
+            let Some(irp) = this.queue.pop() else { break false };
+            let extent = extent(&irp);
+            match this.begin(passive, irp, &mut last) {
+                Ok(()) => {
+                    this.waiting.fetch_sub(1, Ordering::SeqCst);
+                    this.counters.frames_waiting.sub(u64::from(extent.0));
+                    frames += extent.0;
+                    bytes += extent.1;
+                }
+                Err(irp) => {
+                    this.queue.push_front(irp);
+                    this.refuse_if_pausing();
+                    break false;
+                }
+            }
+        };
+        this.give_back(passive, Some(share), &mut last);
+        more
+    }
+
+    /// Completes a request none of whose frames was sent, with the same result for each.
+    fn answer(irp: PendingIrp<Self>, result: FrameResult, answer: NTSTATUS) {
+        let frames = extent(&irp).0 as usize;
         let bytes = result.0.to_le_bytes();
         if let Some(pages) = path::pages(&irp) {
-            for frame in 0..frames as usize {
+            for frame in 0..frames {
                 pages.write(frame * bytes.len(), bytes.as_bytes());
             }
         }
-        let length = frames as usize * bytes.len();
-        let _ = irp.complete(answer, if answer == status::SUCCESS { length } else { 0 });
-        u64::from(frames)
+        let length = if answer == status::SUCCESS { frames * bytes.len() } else { 0 };
+        drop(irp.complete(answer, length));
     }
 
     /// Tells a client that the module is paused, or gone.
-    pub(crate) fn refuse_paused(&self, irp: Irp, waited: bool) {
-        let frames = Self::answer(irp, FrameResult::PAUSED, status::SUCCESS);
-        self.counters.frames_paused.add(frames);
-        if waited {
-            self.counters.frames_waiting.sub(frames);
-        }
+    fn refuse_paused(irp: PendingIrp<Self>) {
+        irp.owner().counters.frames_paused.add(u64::from(extent(&irp).0));
+        Self::answer(irp, FrameResult::PAUSED, status::SUCCESS);
     }
 
     /// Fails a request: it was cancelled before anything was sent, or no longer fits the adapter.
-    fn fail(&self, irp: Irp, result: FrameResult, refused: NTSTATUS) {
-        let frames = Self::answer(irp, result, refused);
-        self.counters.frames_failed.add(frames);
+    fn fail(irp: PendingIrp<Self>, result: FrameResult, refused: NTSTATUS) {
+        irp.owner().counters.frames_failed.add(u64::from(extent(&irp).0));
+        Self::answer(irp, result, refused);
     }
 
     /// The host's traffic passes.
@@ -197,7 +258,7 @@ impl Module {
 
     /// Lists came back, own and others', in any order and mixture.
     pub(crate) fn sends_completed(
-        &self,
+        this: &Shared<Self>,
         level: &mut AtMostDispatch<'_>,
         lists: Chain,
         flags: u32,
@@ -207,7 +268,7 @@ impl Module {
         let mut tally = Tally::default();
         let mut own = false;
         for list in lists {
-            match self.path.back(list, &mut leaving) {
+            match this.path.back(list, &mut leaving) {
                 Ok(returned) => {
                     own = true;
                     if let Some(returned) = returned {
@@ -217,29 +278,28 @@ impl Module {
                 Err(list) => foreign.push(list),
             }
         }
-        self.handle().complete_send(level, foreign, flags);
+        this.handle().complete_send(level, foreign, flags);
         if !own {
             return None;
         }
-        self.counters.frames_sent.add(tally.sent);
-        self.counters.bytes_sent.add(tally.bytes);
-        self.counters.frames_paused.add(tally.paused);
-        self.counters.frames_failed.add(tally.failed);
+        this.counters.frames_sent.add(tally.sent);
+        this.counters.bytes_sent.add(tally.bytes);
+        this.counters.frames_paused.add(tally.paused);
+        this.counters.frames_failed.add(tally.failed);
         if tally.failed != 0 {
-            trace::frames_failed(self.info.if_index, tally.failed, tally.error);
+            trace::frames_failed(this.info.if_index, tally.failed, tally.error);
         }
-        self.kick();
+        if this.waiting.load(Ordering::SeqCst) != 0 {
+            Self::kick(this);
+        }
         // Last: once the gate is drained the module may be gone.
-        leaving.last().and_then(|share| self.leave(level, share))
+        leaving.last().and_then(|share| this.leave(level, share))
     }
 
-    /// Cancels what `file` has waiting or out; it comes back in its own time.
+    /// Cancels what `file` has waiting or outstanding; frames that NDIS has complete later.
     pub(crate) fn cancel_all(&self, passive: &mut Passive<'_>, file: File) {
         while let Some(irp) = self.queue.pop_of(file) {
-            self.cancelled_waiting(irp);
-        }
-        while let Some(irp) = self.binding.pop_of(file) {
-            let _ = irp.complete(status::CANCELLED, 0);
+            Self::cancelled_waiting(irp);
         }
         self.path.cancel(passive, file, |ask| {
             self.rundown.enter(ask);
@@ -247,41 +307,14 @@ impl Module {
     }
 
     /// A request that waited for slots was cancelled.
-    fn cancelled_waiting(&self, irp: Irp) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        let frames = Self::answer(irp, FrameResult::ABORTED, status::CANCELLED);
-        self.counters.frames_failed.add(frames);
-        self.counters.frames_waiting.sub(frames);
+    fn cancelled_waiting(irp: PendingIrp<Self>) {
+        irp.owner().no_longer_waits(&irp);
+        Self::fail(irp, FrameResult::ABORTED, status::CANCELLED);
     }
 }
 
 impl Waiting<Sending> for Module {
-    fn cancelled(this: &Shared<Self>, irp: Irp) {
-        this.cancelled_waiting(irp);
-    }
-}
-
-impl Deferred for Module {
-    /// Starts what waited for slots, in order, as far as the slots go.
-    fn run(this: &Shared<Self>, dispatch: &mut Dispatch<'_>) {
-        // While this share is held no pause completes, so a request that goes back into the queue is found
-        // there. A closed gate needs nothing from here: its pause refuses what waits.
-        let Some(share) = this.path.enter() else { return };
-        // A pause that ends here is completed when this returns; stopping the DPC waits for that.
-        let mut last = None;
-        while let Some(irp) = this.queue.pop() {
-            let frames = frames_of(&irp);
-            match this.begin(dispatch, irp, &mut last) {
-                Ok(()) => {
-                    this.waiting.fetch_sub(1, Ordering::SeqCst);
-                    this.counters.frames_waiting.sub(u64::from(frames));
-                }
-                Err(irp) => {
-                    this.queue.push_front(irp);
-                    break;
-                }
-            }
-        }
-        this.give_back(dispatch, Some(share), &mut last);
+    fn cancelled(_level: &mut AtMostDispatch<'_>, irp: PendingIrp<Self>) {
+        Self::cancelled_waiting(irp);
     }
 }

@@ -1,13 +1,15 @@
 //! A control device's dispatch routines, and what each handle to it stands for.
 #![expect(unsafe_code, reason = "dispatch routines receive pointers")]
+use core::ops::Deref;
 use core::ptr::NonNull;
 
 use wdk_sys::{DEVICE_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH, STATUS_INSUFFICIENT_RESOURCES};
 use wdk_sys::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER};
 
-use crate::irp::{Control, Disposition, File, Irp};
+use crate::irp::{Control, Disposition, File, Irp, PendingIrp, Pends};
 use crate::irql::Passive;
 use crate::pool::{PoolBox, Tag};
+use crate::shared::Shared;
 
 const IRP_MJ_CREATE: usize = 0x00;
 const IRP_MJ_CLOSE: usize = 0x02;
@@ -54,7 +56,52 @@ pub trait ControlDevice: 'static {
     fn cleanup(passive: &mut Passive<'_>, handle: &Self::Handle, file: File);
 
     /// A device control request.
-    fn control(passive: &mut Passive<'_>, irp: Irp, control: Control, handle: &Self::Handle) -> Disposition;
+    fn control(passive: &mut Passive<'_>, request: Request<'_, Self::Handle>) -> Disposition;
+}
+
+/// A device control request in its dispatch routine, with the handle that it came through.
+///
+/// An answered request is completed when the routine has returned. One that pends may be completed, and its handle
+/// closed, at any moment: [`Request::pend`] consumes what the handle is borrowed from.
+#[must_use = "a request is answered or pends"]
+pub struct Request<'a, H> {
+    irp: Irp,
+    control: Control,
+    handle: &'a H,
+}
+
+impl<H: Send + Sync + 'static> Request<'_, H> {
+    /// Its parameters.
+    pub fn parameters(&self) -> Control {
+        self.control
+    }
+
+    /// What its handle stands for.
+    pub fn handle(&self) -> &H {
+        self.handle
+    }
+
+    /// The I/O manager's buffer for the answer to a buffered request. Empty where there is none.
+    pub fn output(&mut self) -> &mut [u8] {
+        self.irp.output()
+    }
+
+    /// Answers the request; `information` is in bytes.
+    pub fn complete(self, status: NTSTATUS, information: usize) -> Disposition {
+        self.irp.answer(status, information)
+    }
+
+    /// Lets the request pend: the routine returns the disposition, and `owner` works on the IRP.
+    pub fn pend<T: Pends<Handle = H>>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition) {
+        self.irp.pend(owner)
+    }
+}
+
+impl<H> Deref for Request<'_, H> {
+    type Target = Irp;
+    fn deref(&self) -> &Irp {
+        &self.irp
+    }
 }
 
 /// The dispatch table of a device: what is not here, the I/O manager refuses.
@@ -77,34 +124,24 @@ unsafe fn dispatch(irp: *mut IRP, work: impl FnOnce(&mut Passive<'_>, Irp) -> Di
     let irp = unsafe { Irp::from_raw(irp) };
     // SAFETY: requests of user-mode clients arrive at PASSIVE_LEVEL, and no driver sits above this device.
     let mut passive = unsafe { Passive::assume() };
-    work(&mut passive, irp).status()
-}
-
-/// The place in a file object that is its driver's.
-///
-/// # Safety
-/// `file` is a file object of this device, open until the reference ends.
-unsafe fn context<'a, D: ControlDevice>(file: File) -> Option<&'a D::Handle> {
-    // SAFETY: as promised by the caller.
-    let context = unsafe { (*file.address()).FsContext };
-    // SAFETY: `create` made the context, and it lives until `close`.
-    unsafe { context.cast::<D::Handle>().as_ref() }
+    // Completing the IRP is the last thing: the handle may be closed by then.
+    work(&mut passive, irp).finish()
 }
 
 unsafe extern "C" fn create<D: ControlDevice>(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     let work = |passive: &mut Passive<'_>, irp: Irp| {
-        let Some(device) = NonNull::new(device) else { return irp.complete(STATUS_INVALID_PARAMETER, 0) };
+        let Some(device) = NonNull::new(device) else { return irp.answer(STATUS_INVALID_PARAMETER, 0) };
         // SAFETY: a device object lives while handles to it are open, and longer if work items refer to it.
         let handle = match D::create(passive, unsafe { DeviceObject::from_raw(device) }) {
             Ok(handle) => handle,
-            Err(refused) => return irp.complete(refused, 0),
+            Err(refused) => return irp.answer(refused, 0),
         };
         let Ok(handle) = PoolBox::new(handle, D::TAG) else {
-            return irp.complete(STATUS_INSUFFICIENT_RESOURCES, 0);
+            return irp.answer(STATUS_INSUFFICIENT_RESOURCES, 0);
         };
         // SAFETY: a file object that is being created is its driver's to fill in.
         unsafe { (*irp.file().address()).FsContext = handle.into_raw().cast() };
-        irp.complete(0, 0)
+        irp.answer(0, 0)
     };
     // SAFETY: this is a dispatch routine.
     unsafe { dispatch(irp, work) }
@@ -114,10 +151,10 @@ unsafe extern "C" fn cleanup<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp:
     let work = |passive: &mut Passive<'_>, irp: Irp| {
         let file = irp.file();
         // SAFETY: the file is open until IRP_MJ_CLOSE.
-        if let Some(handle) = unsafe { context::<D>(file) } {
+        if let Some(handle) = unsafe { file.handle::<D::Handle>() } {
             D::cleanup(passive, handle, file);
         }
-        irp.complete(0, 0)
+        irp.answer(0, 0)
     };
     // SAFETY: this is a dispatch routine.
     unsafe { dispatch(irp, work) }
@@ -132,7 +169,7 @@ unsafe extern "C" fn close<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp: *
             // SAFETY: `create` made it as a box with this tag; after the last request nobody uses it.
             drop(unsafe { PoolBox::from_raw(handle, D::TAG) });
         }
-        irp.complete(0, 0)
+        irp.answer(0, 0)
     };
     // SAFETY: this is a dispatch routine.
     unsafe { dispatch(irp, work) }
@@ -140,11 +177,11 @@ unsafe extern "C" fn close<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp: *
 
 unsafe extern "C" fn control<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     let work = |passive: &mut Passive<'_>, irp: Irp| {
-        let Some(control) = irp.control() else { return irp.complete(STATUS_INVALID_DEVICE_REQUEST, 0) };
+        let Some(control) = irp.control() else { return irp.answer(STATUS_INVALID_DEVICE_REQUEST, 0) };
         // SAFETY: the file is open until IRP_MJ_CLOSE, which waits for this request.
-        match unsafe { context::<D>(irp.file()) } {
-            Some(handle) => D::control(passive, irp, control, handle),
-            None => irp.complete(STATUS_INVALID_DEVICE_STATE, 0),
+        match unsafe { irp.file().handle::<D::Handle>() } {
+            Some(handle) => D::control(passive, Request { irp, control, handle }),
+            None => irp.answer(STATUS_INVALID_DEVICE_STATE, 0),
         }
     };
     // SAFETY: this is a dispatch routine.

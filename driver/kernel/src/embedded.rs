@@ -1,4 +1,5 @@
-//! The life of what the system keeps a pointer to and a shared value has as a part: DPCs, timers, work items.
+//! The life of what the system keeps a pointer to and a shared value has as a part: DPCs, timers, work items. For types
+//! that wrap such an object; a driver uses [`crate::dpc`], [`crate::timer`], [`crate::work`].
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::irql::Passive;
@@ -14,29 +15,33 @@ const STOPPED: u8 = 2;
 ///
 /// # Invariants
 /// A part that was started is stopped before it is dropped: `drop` sees to it.
-pub(crate) struct Embedded {
+pub struct Embedded {
     stage: AtomicU8,
     uses: Rundown,
 }
 
 impl Embedded {
-    pub(crate) fn new() -> Self {
+    /// A part that is not started.
+    pub fn new() -> Self {
         Self { stage: AtomicU8::new(NEW), uses: Rundown::new() }
     }
 
     /// Begins to start `part` of `host`; [`Embedded::admit`] ends it.
-    pub(crate) fn start<P, T>(&self, part: &P, host: &Shared<T>) {
+    ///
+    /// # Panics
+    /// If `part` does not lie inside `host`, or was started before.
+    pub fn start<P, T>(&self, part: &P, host: &Shared<T>) {
         assert!(host.contains(part), "only a part of a value can be started with that value");
         assert!(self.stage.load(Ordering::Relaxed) == NEW, "a part is started once");
     }
 
     /// The part is ready to be used.
-    pub(crate) fn admit(&self) {
+    pub fn admit(&self) {
         self.stage.store(STARTED, Ordering::Release);
     }
 
     /// Runs `work` if the part is started and not stopped; it is not stopped meanwhile.
-    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+    pub fn enter<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
         if self.stage.load(Ordering::Acquire) != STARTED {
             return None;
         }
@@ -44,23 +49,29 @@ impl Embedded {
     }
 
     /// Begins a use that ends elsewhere, with [`Embedded::release`].
-    pub(crate) fn acquire(&self) -> bool {
+    pub fn acquire(&self) -> bool {
         self.stage.load(Ordering::Acquire) == STARTED && self.uses.acquire()
     }
 
     /// Ends a use. Nothing of the part may be touched afterwards.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.uses.release();
     }
 
-    /// Refuses uses from now on and waits for those that are on; true if the part was started.
-    pub(crate) fn stop(&self, passive: &mut Passive<'_>) -> bool {
+    /// Refuses uses from now on and waits for those that are on, at `PASSIVE_LEVEL`; true if the part was started.
+    pub fn stop(&self, passive: &mut Passive<'_>) -> bool {
         if self.stage.load(Ordering::Acquire) != STARTED {
             return false;
         }
         self.uses.run_down(passive);
         self.stage.store(STOPPED, Ordering::Release);
         true
+    }
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

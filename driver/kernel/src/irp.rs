@@ -1,13 +1,21 @@
 //! IRPs: owned until completed, and completed once.
+//!
+//! A handle stays open while one of its IRPs is not completed, so completing an IRP may release what the handle keeps,
+//! and with it the last reference to the driver's own objects. Both ways to complete an IRP rule out a use after that:
+//! a dispatch routine's answer is a [`Disposition`], which the glue completes when the routine has returned; an IRP
+//! that pends is a [`PendingIrp`], which carries a counted reference and gives it back when it is completed.
 #![expect(unsafe_code, reason = "reads and completes IRPs")]
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::offset_of;
+use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use wdk_sys::ntddk::{IoReleaseCancelSpinLock, IofCompleteRequest, MmMapLockedPagesSpecifyCache};
 use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IO_STACK_LOCATION, IRP, MDL, NTSTATUS, STATUS_PENDING};
+
+use crate::shared::Shared;
 
 /// Offset of `Tail.Overlay.CurrentStackLocation` in an IRP on 64-bit Windows; bindgen numbers the unnamed
 /// members that lie between, so their path is not spelled.
@@ -32,19 +40,36 @@ const _: () = {
     assert!(size_of::<MDL>() == 0x30);
 };
 
-/// What a dispatch routine returns: only completing or pending an IRP makes one.
-#[must_use]
+/// What a dispatch routine returns: the answer to its IRP, or that the IRP pends. Only answering or pending an IRP makes
+/// one; the glue completes an answered IRP after the routine has returned, when nothing is borrowed from its handle.
+#[must_use = "an answer that is dropped never completes its IRP"]
 #[derive(Debug)]
-pub struct Disposition(NTSTATUS);
+pub struct Disposition(Answer);
+
+#[derive(Debug)]
+enum Answer {
+    Complete(Irp, NTSTATUS),
+    Pending,
+}
 
 impl Disposition {
-    /// The status for the I/O manager.
-    pub fn status(self) -> NTSTATUS {
-        self.0
+    /// Completes an answered IRP; returns the status for the I/O manager. The IRP's handle, and what only that handle
+    /// keeps, may be gone afterwards.
+    ///
+    /// # IRQL
+    /// Up to `DISPATCH_LEVEL`.
+    pub(crate) fn finish(self) -> NTSTATUS {
+        match self.0 {
+            Answer::Complete(irp, status) => {
+                irp.complete();
+                status
+            }
+            Answer::Pending => STATUS_PENDING,
+        }
     }
 }
 
-/// An IRP that this driver owns. It must be completed or marked pending.
+/// An IRP that this driver owns: read through this type, completed through [`Disposition`] or [`PendingIrp`].
 #[must_use = "an IRP that is dropped never completes"]
 #[derive(Debug)]
 pub struct Irp(NonNull<IRP>);
@@ -97,6 +122,17 @@ impl File {
     /// The object's address, for comparisons that take no type.
     pub fn address(self) -> *mut FILE_OBJECT {
         self.0
+    }
+
+    /// The place in the file object that is its driver's, where `create` keeps what the handle stands for.
+    ///
+    /// # Safety
+    /// The file is open until the reference ends, and its context is null or an `H`.
+    pub(crate) unsafe fn handle<'a, H>(self) -> Option<&'a H> {
+        // SAFETY: as promised by the caller.
+        let context = unsafe { (*self.0).FsContext };
+        // SAFETY: as promised by the caller.
+        unsafe { context.cast::<H>().as_ref() }
     }
 }
 
@@ -229,7 +265,7 @@ impl Irp {
     }
 
     /// The I/O manager's buffer for the answer to a buffered device control request. Empty where there is none.
-    pub fn output(&mut self) -> &mut [u8] {
+    pub(crate) fn output(&mut self) -> &mut [u8] {
         let Some(control) = self.control().filter(|control| control.method() == Method::Buffered) else {
             return &mut [];
         };
@@ -265,11 +301,13 @@ impl Irp {
         Some(LockedPages { address, length: fields.ByteCount as usize, irp: PhantomData })
     }
 
-    /// Completes the request.
-    ///
-    /// # IRQL
-    /// Up to `DISPATCH_LEVEL`.
-    pub fn complete(mut self, status: NTSTATUS, information: usize) -> Disposition {
+    /// Sets the answer; the dispatch routine returns it, and the glue completes the request.
+    pub(crate) fn answer(mut self, status: NTSTATUS, information: usize) -> Disposition {
+        self.set_status(status, information);
+        Disposition(Answer::Complete(self, status))
+    }
+
+    fn set_status(&mut self, status: NTSTATUS, information: usize) {
         // SAFETY: the IRP is owned, and written only here.
         let irp = unsafe { self.0.as_mut() };
         irp.IoStatus.Information = information as u64;
@@ -277,17 +315,20 @@ impl Irp {
         let place: *mut c_void = (&raw mut irp.IoStatus).cast();
         // SAFETY: the status is the first member of the block.
         unsafe { place.cast::<NTSTATUS>().write(status) };
-        // SAFETY: the IRP is owned and not used again; it has no cancel routine.
-        unsafe { IofCompleteRequest(self.0.as_ptr(), 0) };
-        Disposition(status)
     }
 
-    /// Marks the request pending: the dispatch routine returns what is returned here, and the IRP completes
-    /// later.
-    pub fn pend(self) -> (Self, Disposition) {
+    /// Completes the request, whose answer is set.
+    fn complete(self) {
+        // SAFETY: the IRP is owned and not used again; it has no cancel routine.
+        unsafe { IofCompleteRequest(self.0.as_ptr(), 0) };
+    }
+
+    /// Marks the request pending: the dispatch routine returns the disposition, and the IRP completes later, perhaps
+    /// before the routine has returned. `owner` is the reference that the IRP keeps until then.
+    pub(crate) fn pend<T>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition) {
         // SAFETY: the stack location is this driver's.
         unsafe { (*self.stack()).Control |= PENDING_RETURNED };
-        (self, Disposition(STATUS_PENDING))
+        (PendingIrp { irp: self, owner }, Disposition(Answer::Pending))
     }
 
     /// Keeps a pointer in the part of the IRP that is the driver's while it owns it.
@@ -306,6 +347,73 @@ impl Irp {
     /// `DriverContext`, the first member of the tail's overlay.
     fn context_place(&self) -> *mut *const c_void {
         self.0.as_ptr().wrapping_byte_add(offset_of!(IRP, Tail)).cast()
+    }
+}
+
+/// A value whose requests may pend: it belongs to a device with handles of one type.
+pub trait Pends: Send + Sync + 'static {
+    /// What a handle to the device stands for: [`crate::device::ControlDevice::Handle`].
+    type Handle: Send + Sync + 'static;
+}
+
+/// An IRP that pends, and the reference that it keeps to the value that works on it.
+///
+/// While the IRP pends its handle stays open. Completing it may close the handle; what is done with the value
+/// afterwards is done through the reference that [`PendingIrp::complete`] returns.
+///
+/// # Invariants
+/// The IRP came through a handle to a device whose handles are `T::Handle`s.
+#[must_use = "an IRP that is dropped never completes"]
+pub struct PendingIrp<T> {
+    irp: Irp,
+    owner: Shared<T>,
+}
+
+impl<T> PendingIrp<T> {
+    /// The value that works on the request.
+    pub fn owner(&self) -> &Shared<T> {
+        &self.owner
+    }
+
+    /// Completes the request. The reference that it kept is the caller's now; it may be the last one.
+    ///
+    /// # IRQL
+    /// Up to `DISPATCH_LEVEL`.
+    pub fn complete(mut self, status: NTSTATUS, information: usize) -> Shared<T> {
+        self.irp.set_status(status, information);
+        self.irp.complete();
+        self.owner
+    }
+
+    /// Gives the IRP up as a pointer, and its reference with it; it is still to be completed.
+    pub fn into_raw(self) -> NonNull<IRP> {
+        let _reference = self.owner.into_raw();
+        self.irp.into_raw()
+    }
+
+    /// Takes the IRP back.
+    ///
+    /// # Safety
+    /// `irp` came from [`PendingIrp::into_raw`] of an IRP whose owner is at `owner`, and was not taken back before.
+    pub unsafe fn from_raw(irp: NonNull<IRP>, owner: *const T) -> Self {
+        // SAFETY: `into_raw` gave this reference up with the IRP.
+        let owner = unsafe { Shared::from_raw(owner) };
+        Self { irp: Irp(irp), owner }
+    }
+}
+
+impl<T: Pends> PendingIrp<T> {
+    /// The handle that the request came through. It is borrowed from the IRP, so it is not used after completion.
+    pub fn handle(&self) -> Option<&T::Handle> {
+        // SAFETY: the file object of an IRP that pends is open, and its context is a `T::Handle` by the invariant.
+        unsafe { self.irp.file().handle() }
+    }
+}
+
+impl<T> Deref for PendingIrp<T> {
+    type Target = Irp;
+    fn deref(&self) -> &Irp {
+        &self.irp
     }
 }
 

@@ -29,7 +29,7 @@ macro_rules! assert_irql {
 pub mod device;
 pub mod dma;
 pub mod dpc;
-mod embedded;
+pub mod embedded;
 pub mod event;
 pub mod interlocked;
 pub mod irp;

@@ -5,28 +5,49 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use wdk_sys::ntddk::{IoCsqInitializeEx, IoCsqInsertIrpEx, IoCsqRemoveNextIrp};
 use wdk_sys::{IO_CSQ, IRP, NTSTATUS};
 
-use crate::irp::{File, Irp};
+use crate::irp::{File, Irp, PendingIrp, Pends};
+use crate::irql::AtMostDispatch;
 use crate::lock::SpinLock;
 use crate::shared::Shared;
 
 /// Offset of `Tail.Overlay.ListEntry.Flink` in an IRP on 64-bit Windows.
 const LIST_ENTRY: usize = 0xA8;
 
-/// Insert context of an IRP that goes to the front.
-const FRONT: *mut c_void = core::ptr::without_provenance_mut(1);
+/// Offset of `Tail.Overlay.DriverContext[1]`: the ticket of an IRP in a queue. The queue's own routines use the last
+/// of the four places.
+const TICKET: usize = offset_of!(IRP, Tail) + 8;
 
 /// What happens to a request that is cancelled while it waits in a queue of kind `K`.
-pub trait Waiting<K>: Sized + Send + Sync + 'static {
+pub trait Waiting<K>: Pends + Sized {
     /// Completes it.
-    ///
-    /// # IRQL
-    /// Up to `DISPATCH_LEVEL`.
-    fn cancelled(this: &Shared<Self>, irp: Irp);
+    fn cancelled(level: &mut AtMostDispatch<'_>, irp: PendingIrp<Self>);
+}
+
+/// The place of a request in the order in which requests came to a queue. No two requests of a queue have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Where an IRP is put: the insert context.
+enum Place {
+    /// Behind all others; the ticket that it gets is written here.
+    Back(Ticket),
+    /// In front of all others, with the ticket that it has.
+    Front,
+}
+
+/// Which IRP is taken: the peek context. Null stands for the first.
+enum Wanted {
+    /// The first that came through a file.
+    Of(File),
+    /// The first, if it has a lower ticket.
+    Before(Ticket),
+    /// The one with this ticket.
+    Exactly(Ticket),
 }
 
 /// IRPs that wait, first come first served.
@@ -39,8 +60,8 @@ struct Waiters {
 unsafe impl Send for Waiters {}
 
 /// A queue of IRPs from which the I/O manager may take one at any time to cancel it, a part of the shared value
-/// that owns the requests. `K` tells the queues of one owner apart. Freeing a queue in which requests wait stops the
-/// system: they would be lost, and their cancel routine would look for the queue.
+/// that works on the requests. `K` tells the queues of one owner apart. Each request that waits keeps a reference to the
+/// owner, so a queue is freed only when it is empty.
 ///
 /// # Invariants
 /// - `csq` is the first field: the callbacks are given its address and find the queue there.
@@ -53,6 +74,8 @@ pub struct Queue<T, K = ()> {
     waiters: SpinLock<Waiters>,
     /// IRPs in the queue, changed under its lock.
     length: AtomicU32,
+    /// The next ticket, changed under its lock.
+    next: AtomicU64,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -69,6 +92,7 @@ impl<T: Waiting<K>, K> Queue<T, K> {
             owner: AtomicPtr::new(null_mut()),
             waiters: SpinLock::new(Waiters { first: null_mut(), last: null_mut() }),
             length: AtomicU32::new(0),
+            next: AtomicU64::new(0),
             kind: PhantomData,
         }
     }
@@ -96,24 +120,41 @@ impl<T: Waiting<K>, K> Queue<T, K> {
         assert!(before.is_null(), "a queue is started once");
     }
 
-    /// Appends a request that was marked pending. It may be cancelled before this returns.
+    /// Appends a request. It may be cancelled before this returns.
+    ///
+    /// # Panics
+    /// If the request's owner is not the value that the queue is a part of.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`, as for the other functions.
-    pub fn push(&self, irp: Irp) {
-        self.insert(irp, null_mut());
+    pub fn push(&self, irp: PendingIrp<T>) -> Ticket {
+        let mut place = Place::Back(Ticket(0));
+        self.insert(irp, &mut place);
+        match place {
+            Place::Back(ticket) => ticket,
+            Place::Front => unreachable!("the place was the back"),
+        }
     }
 
     /// Puts a request back that was first until now.
-    pub fn push_front(&self, irp: Irp) {
-        self.insert(irp, FRONT);
+    pub fn push_front(&self, irp: PendingIrp<T>) {
+        self.insert(irp, &mut Place::Front);
     }
 
-    fn insert(&self, irp: Irp, place: *mut c_void) {
-        assert!(!self.owner.load(Ordering::Acquire).is_null(), "a queue is started before it is used");
-        // SAFETY: `start` was called; the IRP is owned and goes to the queue, which accepts all.
-        let status = unsafe { IoCsqInsertIrpEx(self.csq.get(), irp.into_raw().as_ptr(), null_mut(), place) };
+    fn insert(&self, irp: PendingIrp<T>, place: &mut Place) {
+        let owner = self.owner.load(Ordering::Acquire);
+        assert!(owner == irp.owner().address(), "a started queue takes the requests of its own owner");
+        let place: *mut Place = place;
+        // SAFETY: `start` was called; the IRP is owned and goes to the queue, which accepts all; the place outlives
+        // the call.
+        let status =
+            unsafe { IoCsqInsertIrpEx(self.csq.get(), irp.into_raw().as_ptr(), null_mut(), place.cast()) };
         debug_assert!(status == 0, "the queue accepts every request");
+    }
+
+    /// The ticket that the next request will get: all requests that wait now have lower ones.
+    pub fn mark(&self) -> Ticket {
+        Ticket(self.next.load(Ordering::SeqCst))
     }
 
     /// How many requests wait at this moment.
@@ -127,23 +168,36 @@ impl<T: Waiting<K>, K> Queue<T, K> {
     }
 
     /// Takes the first request.
-    pub fn pop(&self) -> Option<Irp> {
-        self.next(null_mut())
+    pub fn pop(&self) -> Option<PendingIrp<T>> {
+        self.next(None)
     }
 
     /// Takes the first request that came through a file.
-    pub fn pop_of(&self, file: File) -> Option<Irp> {
-        self.next(file.address().cast())
+    pub fn pop_of(&self, file: File) -> Option<PendingIrp<T>> {
+        self.next(Some(Wanted::Of(file)))
     }
 
-    fn next(&self, file: *mut c_void) -> Option<Irp> {
-        if self.owner.load(Ordering::Acquire).is_null() {
+    /// Takes the first request if it came before [`Queue::mark`] returned `mark`.
+    pub fn pop_before(&self, mark: Ticket) -> Option<PendingIrp<T>> {
+        self.next(Some(Wanted::Before(mark)))
+    }
+
+    /// Takes the request with a ticket, if it still waits.
+    pub fn take(&self, ticket: Ticket) -> Option<PendingIrp<T>> {
+        self.next(Some(Wanted::Exactly(ticket)))
+    }
+
+    fn next(&self, wanted: Option<Wanted>) -> Option<PendingIrp<T>> {
+        let owner = self.owner.load(Ordering::Acquire);
+        if owner.is_null() {
             return None;
         }
-        // SAFETY: `start` was called; the peek context is the file.
-        let irp = unsafe { IoCsqRemoveNextIrp(self.csq.get(), file) };
-        // SAFETY: the IRP was taken from the queue, which owned it, and cannot be cancelled any more.
-        NonNull::new(irp).map(|irp| unsafe { Irp::from_raw(irp) })
+        let context = wanted.as_ref().map_or(core::ptr::null(), |wanted| core::ptr::from_ref(wanted));
+        // SAFETY: `start` was called; the peek context outlives the call and is only read.
+        let irp = unsafe { IoCsqRemoveNextIrp(self.csq.get(), context.cast_mut().cast()) };
+        // SAFETY: the IRP was taken from the queue, which had it from `insert` with this owner, and cannot be
+        // cancelled any more.
+        NonNull::new(irp).map(|irp| unsafe { PendingIrp::from_raw(irp, owner) })
     }
 }
 
@@ -153,15 +207,14 @@ impl<T: Waiting<K>, K> Default for Queue<T, K> {
     }
 }
 
-impl<T, K> Drop for Queue<T, K> {
-    fn drop(&mut self) {
-        assert!(*self.length.get_mut() == 0, "a queue is freed in which requests wait");
-    }
-}
-
 /// The link of an IRP in a queue, to be touched while the queue owns the IRP and its lock is held.
 fn link(irp: *mut IRP) -> *mut *mut IRP {
     irp.wrapping_byte_add(LIST_ENTRY).cast()
+}
+
+/// The ticket of an IRP in a queue, to be touched as [`link`] is.
+fn ticket(irp: *mut IRP) -> *mut Ticket {
+    irp.wrapping_byte_add(TICKET).cast()
 }
 
 /// The queue that a callback is about.
@@ -200,8 +253,15 @@ unsafe extern "C" fn insert<T: Waiting<K>, K>(
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
     queue.length.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: `Queue::insert` passes its place, and waits for this callback.
+    let place = unsafe { &mut *place.cast::<Place>() };
+    if let Place::Back(given) = place {
+        *given = Ticket(queue.next.fetch_add(1, Ordering::SeqCst));
+        // SAFETY: the place lies in the IRP, which the queue owns.
+        unsafe { *ticket(irp) = *given };
+    }
     let own = link(irp);
-    let front = place == FRONT && !waiters.first.is_null();
+    let front = matches!(place, Place::Front) && !waiters.first.is_null();
     // SAFETY: the link lies in the IRP.
     unsafe { *own = if front { waiters.first } else { null_mut() } };
     if front {
@@ -246,9 +306,15 @@ unsafe extern "C" fn remove<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP) {
     }
 }
 
-unsafe extern "C" fn peek<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP, file: *mut c_void) -> *mut IRP {
+unsafe extern "C" fn peek<T: Waiting<K>, K>(
+    csq: *mut IO_CSQ,
+    irp: *mut IRP,
+    wanted: *mut c_void,
+) -> *mut IRP {
     // SAFETY: the I/O manager passes back the queue's own structure.
     let queue = unsafe { queue::<T, K>(csq) };
+    // SAFETY: `Queue::next` passes null, or what it wants, and waits for this callback.
+    let wanted = unsafe { wanted.cast::<Wanted>().as_ref() };
     // SAFETY: the I/O manager holds the queue's lock around this callback.
     let waiters = unsafe { queue.waiters.data() };
     let mut at = if irp.is_null() {
@@ -258,9 +324,17 @@ unsafe extern "C" fn peek<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP, fil
         unsafe { *link(irp) }
     };
     while let Some(irp) = NonNull::new(at) {
-        // SAFETY: the IRP belongs to the queue; it is only looked at, and not completed through this value.
-        let owner = unsafe { Irp::from_raw(irp) }.file();
-        if file.is_null() || owner.address().cast() == file {
+        // SAFETY: the IRP belongs to the queue.
+        let own = unsafe { *ticket(at) };
+        let fits = match wanted {
+            None => true,
+            // SAFETY: the IRP belongs to the queue; it is only looked at, and not completed through this value.
+            Some(Wanted::Of(file)) => unsafe { Irp::from_raw(irp) }.file() == *file,
+            Some(Wanted::Before(mark)) if own >= *mark => return null_mut(),
+            Some(Wanted::Before(_)) => true,
+            Some(Wanted::Exactly(ticket)) => own == *ticket,
+        };
+        if fits {
             return at;
         }
         // SAFETY: as above.
@@ -270,11 +344,13 @@ unsafe extern "C" fn peek<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP, fil
 }
 
 unsafe extern "C" fn complete<T: Waiting<K>, K>(csq: *mut IO_CSQ, irp: *mut IRP) {
-    // SAFETY: the I/O manager passes back the queue's own structure.
+    // SAFETY: the I/O manager passes back the queue's own structure, which the IRP's reference keeps.
     let queue = unsafe { queue::<T, K>(csq) };
-    // SAFETY: the queue is part of its owner, and is alive: an IRP was in it.
-    let owner = unsafe { Shared::borrow(queue.owner.load(Ordering::Acquire)) };
+    let owner = queue.owner.load(Ordering::Acquire);
     let Some(irp) = NonNull::new(irp) else { return };
-    // SAFETY: the I/O manager took the IRP off the queue and hands it over.
-    T::cancelled(&owner, unsafe { Irp::from_raw(irp) });
+    // SAFETY: cancel routines run at DISPATCH_LEVEL or below, and the queue's lock and the cancel lock were released.
+    let mut level = unsafe { AtMostDispatch::assume() };
+    // SAFETY: the I/O manager took the IRP off the queue and hands it over; `insert` put it there with this owner.
+    T::cancelled(&mut level, unsafe { PendingIrp::from_raw(irp, owner) });
+    // The queue may be gone with the reference that the IRP kept.
 }

@@ -32,6 +32,8 @@ unsafe extern "system" {
     pub fn NdisFRestartFilter(NdisFilterHandle: NDIS_HANDLE) -> NDIS_STATUS;
     /// Completes a pending pause. Up to `DISPATCH_LEVEL`.
     pub fn NdisFPauseComplete(NdisFilterHandle: NDIS_HANDLE);
+    /// Completes a restart that pends. `PASSIVE_LEVEL`.
+    pub fn NdisFRestartComplete(NdisFilterHandle: NDIS_HANDLE, Status: NDIS_STATUS);
     /// Sets optional handlers. `PASSIVE_LEVEL`, from `FilterSetOptions` or `FilterSetModuleOptions`.
     pub fn NdisSetOptionalHandlers(NdisHandle: NDIS_HANDLE, OptionalHandlers: *const c_void) -> NDIS_STATUS;
 
@@ -118,6 +120,17 @@ unsafe extern "system" {
     ) -> NDIS_STATUS;
     /// Removes it and its symbolic link. `PASSIVE_LEVEL`.
     pub fn NdisDeregisterDeviceEx(NdisDeviceHandle: NDIS_HANDLE);
+
+    /// Allocates a work item for the driver's handle; null if memory runs out. Up to `DISPATCH_LEVEL`.
+    pub fn NdisAllocateIoWorkItem(NdisObjectHandle: NDIS_HANDLE) -> NDIS_HANDLE;
+    /// Queues it; its routine runs at `PASSIVE_LEVEL`. Up to `DISPATCH_LEVEL`.
+    pub fn NdisQueueIoWorkItem(
+        NdisIoWorkItemHandle: NDIS_HANDLE,
+        Routine: unsafe extern "system" fn(*mut c_void, NDIS_HANDLE),
+        WorkItemContext: *mut c_void,
+    );
+    /// Frees it; it is not queued. Up to `DISPATCH_LEVEL`.
+    pub fn NdisFreeIoWorkItem(NdisIoWorkItemHandle: NDIS_HANDLE);
 
     /// Makes a timer. Up to `DISPATCH_LEVEL`.
     pub fn NdisAllocateTimerObject(

@@ -2,7 +2,7 @@
 //! and translate out.
 #![expect(unsafe_code, reason = "callbacks receive pointers")]
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use ndis_sys::{
     NDIS_FILTER_ATTACH_PARAMETERS, NDIS_FILTER_CHARACTERISTICS_REVISION_2,
@@ -83,6 +83,15 @@ pub enum Pause {
     Pending,
 }
 
+/// How a restart ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// The module runs when the callback has returned.
+    Complete,
+    /// The module completes the restart later: [`Handle::restart_complete`], once.
+    Pending,
+}
+
 /// What changed while the stack was down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartAttributes {
@@ -124,7 +133,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
         this: &Shared<Self>,
         passive: &mut Passive<'_>,
         attributes: Option<RestartAttributes>,
-    ) -> Result<(), Status>;
+    ) -> Result<Restart, Status>;
 
     /// `FilterPause`, which cannot fail.
     fn pause(this: &Shared<Self>, passive: &mut Passive<'_>) -> Pause;
@@ -227,6 +236,12 @@ struct Loaded {
 
 static LOADED: SpinLock<Option<Loaded>> = SpinLock::new(None);
 static NDIS_VERSION: AtomicU32 = AtomicU32::new(0);
+static HANDLE: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The registered filter driver's handle, or null before it registers.
+pub(crate) fn handle() -> NDIS_HANDLE {
+    HANDLE.load(Ordering::Acquire)
+}
 
 /// `(6 << 16) | minor` that the driver registered with.
 pub fn ndis_version() -> u32 {
@@ -391,7 +406,7 @@ unsafe fn module<F: Filter>(context: NDIS_HANDLE) -> core::mem::ManuallyDrop<Sha
 ///
 /// # Safety
 /// As for [`module`].
-unsafe fn handle<F: Filter>(context: NDIS_HANDLE) -> Handle {
+unsafe fn handle_of<F: Filter>(context: NDIS_HANDLE) -> Handle {
     // SAFETY: as promised by the caller.
     unsafe { module::<F>(context) }.oids().module()
 }
@@ -400,8 +415,10 @@ fn status(result: Result<(), Status>) -> NDIS_STATUS {
     result.map_or_else(|error| error, |()| NDIS_STATUS_SUCCESS)
 }
 
-/// `FilterSetOptions`: no optional driver handlers.
-unsafe extern "system" fn set_options(_driver: NDIS_HANDLE, _context: NDIS_HANDLE) -> NDIS_STATUS {
+/// `FilterSetOptions`: no optional driver handlers. NDIS calls it while the driver registers, before any module is
+/// attached, so the handle is known to every module.
+unsafe extern "system" fn set_options(driver: NDIS_HANDLE, _context: NDIS_HANDLE) -> NDIS_STATUS {
+    HANDLE.store(driver, Ordering::Release);
     NDIS_STATUS_SUCCESS
 }
 
@@ -489,7 +506,11 @@ unsafe extern "system" fn restart<F: Filter>(
     let mut passive = unsafe { Passive::assume() };
     // SAFETY: the parameters are passed on as they came.
     let attributes = unsafe { restart_attributes(parameters) };
-    status(F::restart(&module, &mut passive, attributes))
+    match F::restart(&module, &mut passive, attributes) {
+        Ok(Restart::Complete) => NDIS_STATUS_SUCCESS,
+        Ok(Restart::Pending) => NDIS_STATUS_PENDING,
+        Err(failed) => failed,
+    }
 }
 
 /// MTU and backfill from the restart attributes, if NDIS passes any.
@@ -568,7 +589,7 @@ unsafe extern "system" fn send_complete<F: Filter>(
 /// `FilterCancelSendNetBufferLists`: nothing of others is queued here, so the drivers below are asked.
 unsafe extern "system" fn cancel_send<F: Filter>(context: NDIS_HANDLE, id: *mut c_void) {
     // SAFETY: NDIS keeps the module attached during the callback.
-    let handle = unsafe { handle::<F>(context) };
+    let handle = unsafe { handle_of::<F>(context) };
     // SAFETY: NDIS cancels at DISPATCH_LEVEL or below, with no lock of this driver held.
     let level = unsafe { AtMostDispatch::assume() };
     handle.cancel_sends(&level, id as u64);
@@ -616,7 +637,7 @@ unsafe extern "system" fn indicate_status<F: Filter>(
     indication: *mut NDIS_STATUS_INDICATION,
 ) {
     // SAFETY: NDIS keeps the module attached during the callback.
-    let handle = unsafe { handle::<F>(context) };
+    let handle = unsafe { handle_of::<F>(context) };
     // SAFETY: the indication is passed on as it came.
     unsafe { handle.indicate_status(indication) };
 }
@@ -627,7 +648,7 @@ unsafe extern "system" fn net_pnp_event<F: Filter>(
     event: *mut NET_PNP_EVENT_NOTIFICATION,
 ) -> NDIS_STATUS {
     // SAFETY: NDIS keeps the module attached during the callback.
-    let handle = unsafe { handle::<F>(context) };
+    let handle = unsafe { handle_of::<F>(context) };
     // SAFETY: NDIS calls this at PASSIVE_LEVEL.
     let passive = unsafe { Passive::assume() };
     // SAFETY: the event is passed on as it came.
@@ -640,7 +661,7 @@ unsafe extern "system" fn device_pnp_event<F: Filter>(
     event: *mut NET_DEVICE_PNP_EVENT,
 ) {
     // SAFETY: NDIS keeps the module attached during the callback.
-    let handle = unsafe { handle::<F>(context) };
+    let handle = unsafe { handle_of::<F>(context) };
     // SAFETY: NDIS calls this at PASSIVE_LEVEL.
     let passive = unsafe { Passive::assume() };
     // SAFETY: the event is passed on as it came.

@@ -12,7 +12,7 @@ use ndis_sys::{
     NDIS_STATUS_INDICATION, NDIS_STATUS_SUCCESS, NDIS_STRING, NET_DEVICE_PNP_EVENT,
     NET_PNP_EVENT_NOTIFICATION, NdisDeregisterDeviceEx, NdisFCancelSendNetBufferLists,
     NdisFDeregisterFilterDriver, NdisFDevicePnPEventNotify, NdisFIndicateStatus, NdisFNetPnPEvent,
-    NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartFilter, NdisFSendNetBufferLists,
+    NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartComplete, NdisFRestartFilter, NdisFSendNetBufferLists,
     NdisFSendNetBufferListsComplete, NdisFSetAttributes, NdisGeneratePartialCancelId, NdisGetVersion,
     NdisRegisterDeviceEx, NdisSetOptionalHandlers,
 };
@@ -239,6 +239,12 @@ impl Handle {
         // SAFETY: users of a handle keep the module attached.
         let status = unsafe { NdisFRestartFilter(self.0) };
         if status == NDIS_STATUS_SUCCESS { Ok(()) } else { Err(status) }
+    }
+
+    /// Completes a restart that pends (`NdisFRestartComplete`): the module runs, and may be paused before this returns.
+    pub fn restart_complete(self, _passive: &mut Passive<'_>) {
+        // SAFETY: a module whose restart pends is attached; the token shows PASSIVE_LEVEL.
+        unsafe { NdisFRestartComplete(self.0, NDIS_STATUS_SUCCESS) };
     }
 
     /// The duty to complete a pause that was pended, for whoever found that nothing is out any more.

@@ -14,5 +14,6 @@ pub mod rwlock;
 pub mod slab;
 pub mod trace;
 mod transfer;
+pub mod work;
 
 pub use ndis_sys::NDIS_STATUS as Status;

@@ -11,7 +11,7 @@ use sluice_core::gate::{Close, Direction, Gate, Leave, Outstanding, Pass, Shard}
 use sluice_core::layout::SlotLayout;
 use sluice_core::request::{Refusal, Send as Request};
 use sluice_core::slot::{InFlight, Slot};
-use sluice_kernel::irp::{File, Irp, LockedPages};
+use sluice_kernel::irp::{File, Irp, LockedPages, PendingIrp, Pends};
 use sluice_kernel::irql::{AtMostDispatch, BelowDispatch, Passive};
 use sluice_kernel::lock::SpinLock;
 use sluice_kernel::pool::{OutOfMemory, PoolSlice, Tag};
@@ -27,7 +27,7 @@ use crate::trace;
 use crate::transfer::{Finished, Request as Out};
 
 /// The shared value that a path is a part of.
-pub trait Host: Sized + Send + Sync + 'static {
+pub trait Host: Pends + Sized {
     /// The path.
     fn path(&self) -> &Path<Self>;
 
@@ -36,11 +36,11 @@ pub trait Host: Sized + Send + Sync + 'static {
 }
 
 /// Why a request was not sent. The IRP comes back with it, and the share of the gate, if one was taken.
-pub struct Unsent {
+pub struct Unsent<T> {
     /// Why.
     pub why: Why,
     /// The request.
-    pub irp: Irp,
+    pub irp: PendingIrp<T>,
     /// To be given to [`Path::leave`].
     pub share: Option<Pass>,
 }
@@ -237,7 +237,7 @@ impl<T: Host> Path<T> {
 
     /// Reads a send request, and copies its frames into slots; the chain that comes back is to be sent. From then on
     /// the path owns the IRP.
-    pub fn load(&self, irp: Irp, max_frame: u32) -> Result<Chain, Unsent> {
+    pub fn load(&self, irp: PendingIrp<T>, max_frame: u32) -> Result<Chain, Unsent<T>> {
         let unsent = |why, irp, share| Err(Unsent { why, irp, share });
         let Some(pages) = pages(&irp) else { return unsent(Why::NoMapping, irp, None) };
         let request = match Request::parse(irp.input(), pages.length(), max_frame) {
@@ -342,7 +342,7 @@ impl<T: Host> Path<T> {
     }
 
     /// A request whose last share its cancel routine gave up. Its share of the gate is to be given to [`Path::leave`].
-    pub(crate) fn finish_late(&self, finished: Finished, request: &Out<T>) -> Option<Pass> {
+    pub(crate) fn finish_late(&self, finished: Finished<T>, request: &Out<T>) -> Option<Pass> {
         // SAFETY: the request's share of the gate is still held; it is what is returned.
         let slabs = (unsafe { self.slabs() })?;
         let (slot, ticket) = slabs.keeper_of(request)?;

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use sluice_abi::FrameResult;
 use sluice_core::transfer::Transfer;
-use sluice_kernel::irp::{self, File, Irp, LockedPages};
+use sluice_kernel::irp::{self, File, Irp, LockedPages, PendingIrp};
 use sluice_kernel::irql::AtMostDispatch;
 use sluice_kernel::shared::Shared;
 use wdk_sys::{DEVICE_OBJECT, FILE_OBJECT, IRP, STATUS_SUCCESS};
@@ -16,8 +16,8 @@ use crate::trace;
 /// Kept by the first slot of the request, which goes back to the map last.
 ///
 /// # Invariants
-/// While the request is out, `irp` is a pending IRP that this driver owns, and `pages` and `length` are its locked
-/// pages. The first slot's share of the gate is held, so the host and its slabs stay.
+/// While the request is out, `irp` is a pending IRP that this driver owns, with its reference to the host, and `pages`
+/// and `length` are its locked pages. The first slot's share of the gate is held, so the host and its slabs stay.
 pub(crate) struct Request<T> {
     host: *const T,
     transfer: Transfer<AtomicU64>,
@@ -31,18 +31,19 @@ pub(crate) struct Request<T> {
 
 /// A request that is over but for giving back its slot and its share of the gate.
 #[must_use = "the request's slot and its share of the gate are still held"]
-pub(crate) struct Finished {
-    irp: Irp,
+pub(crate) struct Finished<T> {
+    irp: PendingIrp<T>,
     frames: u32,
     batch: u64,
 }
 
-impl Finished {
-    /// Tells the client. Comes before the slot and the share go back.
+impl<T> Finished<T> {
+    /// Completes the client's request. Comes before the slot and the share go back.
     pub(crate) fn complete(self) {
         let length = self.frames as usize * size_of::<FrameResult>();
         trace::batch_completed(self.batch, self.frames);
-        let _ = self.irp.complete(STATUS_SUCCESS, length);
+        // The share of the gate keeps the module attached, so this is not the last reference.
+        drop(self.irp.complete(STATUS_SUCCESS, length));
     }
 }
 
@@ -62,7 +63,7 @@ impl<T: Host> Request<T> {
     }
 
     /// Takes the IRP over. Nothing was sent yet.
-    pub(crate) fn start(&self, irp: Irp, frames: u32, cancel_id: u64) {
+    pub(crate) fn start(&self, irp: PendingIrp<T>, frames: u32, cancel_id: u64) {
         self.transfer.start(frames);
         let pages = irp.locked_pages().unwrap_or(LockedPages::none());
         self.length.store(pages.length(), Ordering::Relaxed);
@@ -79,7 +80,7 @@ impl<T: Host> Request<T> {
     }
 
     /// Arms the cancel routine. If the request was cancelled before, it is given back: nothing may be sent.
-    pub(crate) fn arm(&self) -> Option<Irp> {
+    pub(crate) fn arm(&self) -> Option<PendingIrp<T>> {
         let irp = self.raw_irp()?;
         // SAFETY: the request holds the IRP.
         unsafe { irp::set_cancel_routine(irp, Some(cancel::<T>)) };
@@ -93,8 +94,8 @@ impl<T: Host> Request<T> {
             return None;
         }
         self.close();
-        // SAFETY: the request is not out, so nobody else holds the IRP.
-        Some(unsafe { Irp::from_raw(irp) })
+        // SAFETY: `start` took the IRP from its host, and the request is not out, so nobody else holds it.
+        Some(unsafe { PendingIrp::from_raw(irp, self.host) })
     }
 
     /// Writes one frame's result.
@@ -108,7 +109,7 @@ impl<T: Host> Request<T> {
 
     /// `frames` frames came back. After the last one, and unless the cancel routine still runs, the caller
     /// finishes the request.
-    pub(crate) fn frames_back(&self, frames: u32) -> Option<Finished> {
+    pub(crate) fn frames_back(&self, frames: u32) -> Option<Finished<T>> {
         if !self.transfer.frames_back(frames) {
             return None;
         }
@@ -122,12 +123,12 @@ impl<T: Host> Request<T> {
     }
 
     /// Takes the IRP out of the request.
-    fn finish(&self, irp: NonNull<IRP>) -> Finished {
+    fn finish(&self, irp: NonNull<IRP>) -> Finished<T> {
         let frames = self.frames.load(Ordering::Relaxed);
         let batch = self.cancel_id.load(Ordering::Relaxed);
         self.close();
-        // SAFETY: the last share was given up, so nobody else holds the IRP.
-        Finished { irp: unsafe { Irp::from_raw(irp) }, frames, batch }
+        // SAFETY: `start` took the IRP from its host; the last share was given up, so nobody else holds it.
+        Finished { irp: unsafe { PendingIrp::from_raw(irp, self.host) }, frames, batch }
     }
 
     fn close(&self) {

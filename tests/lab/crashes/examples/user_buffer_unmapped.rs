@@ -8,8 +8,8 @@ use core::ffi::c_void;
 use core::ptr::null_mut;
 
 use lab::{Entry, TAG, show};
-use sluice_kernel::device::{self, ControlDevice, DeviceObject};
-use sluice_kernel::irp::{Control, Disposition, File, Irp};
+use sluice_kernel::device::{self, ControlDevice, DeviceObject, Request};
+use sluice_kernel::irp::{Disposition, File};
 use sluice_kernel::irql::Passive;
 use sluice_kernel::pool::Tag;
 use sluice_kernel::text::Text;
@@ -89,11 +89,11 @@ impl ControlDevice for Safe {
 
     fn cleanup(_passive: &mut Passive<'_>, _handle: &(), _file: File) {}
 
-    fn control(passive: &mut Passive<'_>, irp: Irp, _control: Control, _handle: &()) -> Disposition {
+    fn control(passive: &mut Passive<'_>, request: Request<'_, ()>) -> Disposition {
         wait::sleep(passive, Timeout::microseconds(200));
         let mut value = [0; 8];
-        let read = irp.locked_pages().is_some_and(|pages| pages.read(0, &mut value));
+        let read = request.locked_pages().is_some_and(|pages| pages.read(0, &mut value));
         show(c"read %llu, there %llu", u64::from_le_bytes(value), u64::from(read));
-        irp.complete(0, 0)
+        request.complete(0, 0)
     }
 }

@@ -7,15 +7,15 @@
 
 mod exercise;
 
-use sluice_kernel::device::{ControlDevice, DeviceObject};
-use sluice_kernel::irp::{Control, Disposition, File, Irp};
+use sluice_kernel::device::{ControlDevice, DeviceObject, Request};
+use sluice_kernel::irp::{Disposition, File};
 use sluice_kernel::irql::{AtMostDispatch, Passive};
 use sluice_kernel::list::SharedList;
 use sluice_kernel::pool::Tag;
 use sluice_kernel::shared::Shared;
 use sluice_kernel::wide;
 use sluice_ndis::Status;
-use sluice_ndis::driver::{Adapter, Driver, Filter, Names, Pause, RestartAttributes};
+use sluice_ndis::driver::{Adapter, Driver, Filter, Names, Pause, Restart, RestartAttributes};
 use sluice_ndis::filter::{Handle, PauseComplete};
 use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
@@ -87,8 +87,8 @@ impl Filter for Bench {
         _this: &Shared<Self>,
         _passive: &mut Passive<'_>,
         _attributes: Option<RestartAttributes>,
-    ) -> Result<(), Status> {
-        Ok(())
+    ) -> Result<Restart, Status> {
+        Ok(Restart::Complete)
     }
 
     fn pause(_this: &Shared<Self>, _passive: &mut Passive<'_>) -> Pause {
@@ -133,18 +133,19 @@ impl ControlDevice for Device {
 
     fn cleanup(_passive: &mut Passive<'_>, _handle: &Client, _file: File) {}
 
-    fn control(passive: &mut Passive<'_>, mut irp: Irp, control: Control, handle: &Client) -> Disposition {
-        let number = (control.code >> 2 & 0xFFF) as usize;
+    fn control(passive: &mut Passive<'_>, mut request: Request<'_, Client>) -> Disposition {
+        let number = (request.parameters().code >> 2 & 0xFFF) as usize;
         let Some(exercise) = exercise::ALL.get(number) else {
-            return irp.complete(STATUS_INVALID_DEVICE_REQUEST, 0);
+            return request.complete(STATUS_INVALID_DEVICE_REQUEST, 0);
         };
-        let Some(result) = exercise(passive, &handle.bench, handle.device) else {
-            return irp.complete(STATUS_INSUFFICIENT_RESOURCES, 0);
+        let Client { bench, device } = request.handle();
+        let Some(result) = exercise(passive, bench, *device) else {
+            return request.complete(STATUS_INSUFFICIENT_RESOURCES, 0);
         };
-        match irp.output().first_chunk_mut() {
+        match request.output().first_chunk_mut() {
             Some(place) => *place = result.to_le_bytes(),
-            None => return irp.complete(STATUS_BUFFER_TOO_SMALL, 0),
+            None => return request.complete(STATUS_BUFFER_TOO_SMALL, 0),
         }
-        irp.complete(0, 8)
+        request.complete(0, 8)
     }
 }

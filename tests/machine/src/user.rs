@@ -6,14 +6,21 @@ pub use crate::io::Completion;
 use crate::io::wait;
 use crate::machine::current;
 
-/// An open handle.
-#[derive(Debug)]
-pub struct Handle(u64);
+/// `STATUS_INVALID_HANDLE`.
+const INVALID_HANDLE: i32 = 0xC000_0008_u32 as i32;
+
+/// A handle. Its clones are the same handle, as the threads of a program share it: one of them may close it while others
+/// use it, and what they ask of it afterwards fails with `STATUS_INVALID_HANDLE`.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    file: u64,
+    open: Rc<Cell<bool>>,
+}
 
 /// A request that was sent.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    file: u64,
+    handle: Handle,
     /// The request's memory in the program, 0 if it has none of its own.
     pages: u64,
     done: Rc<RefCell<Option<Completion>>>,
@@ -23,7 +30,8 @@ impl Handle {
     /// `CreateFile`.
     pub fn open(name: &str, administrator: bool) -> Result<Self, i32> {
         let machine = current();
-        machine.io.open(machine, name, administrator).map(Self)
+        let file = machine.io.open(machine, name, administrator)?;
+        Ok(Self { file, open: Rc::new(Cell::new(true)) })
     }
 
     /// `DeviceIoControl`, overlapped. `data` is the output buffer: room for a buffered request's answer, or a
@@ -36,20 +44,29 @@ impl Handle {
     /// request's data lies, before the driver sees it.
     pub fn control_at(&self, code: u32, input: &[u8], data: Vec<u8>, memory: &SharedMemory) -> Pending {
         let machine = current();
-        let done = machine.io.control(machine, self.0, code, input, data, &memory.0);
-        Pending { file: self.0, pages: memory.0.get(), done }
+        let done = if self.open.get() {
+            machine.io.control(machine, self.file, code, input, data, &memory.0)
+        } else {
+            let completion = Completion { status: INVALID_HANDLE, information: 0, output: data };
+            Rc::new(RefCell::new(Some(completion)))
+        };
+        Pending { handle: self.clone(), pages: memory.0.get(), done }
     }
 
     /// `CancelIoEx` for every request of the handle.
     pub fn cancel_all(&self) {
         let machine = current();
-        machine.io.cancel(machine, self.0, None);
+        if self.open.get() {
+            machine.io.cancel(machine, self.file, None);
+        }
     }
 
-    /// `CloseHandle`.
+    /// `CloseHandle`, for all clones. Requests that pend stay, as the driver wants it.
     pub fn close(self) {
         let machine = current();
-        machine.io.close(machine, self.0);
+        if self.open.replace(false) {
+            machine.io.close(machine, self.file);
+        }
     }
 
     /// What happens to the handle of a program that dies: its requests are cancelled, then it is closed.
@@ -106,7 +123,9 @@ impl Pending {
     /// `CancelIoEx` for this request.
     pub fn cancel(&self) {
         let machine = current();
-        machine.io.cancel(machine, self.file, Some(&self.done));
+        if self.handle.open.get() {
+            machine.io.cancel(machine, self.handle.file, Some(&self.done));
+        }
     }
 }
 

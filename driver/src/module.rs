@@ -1,8 +1,11 @@
 //! One filter module: its state, its data path, and the requests that wait for it.
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use ndis_sys::{NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3};
-use sluice_abi::{ModuleRecord, NAME_UNITS, Statistics};
+use ndis_sys::{
+    NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3,
+    OID_GEN_MAXIMUM_TOTAL_SIZE,
+};
+use sluice_abi::{ETHERNET_HEADER, ModuleRecord, NAME_UNITS, Statistics};
 use sluice_core::counters::Counters;
 use sluice_core::gate::{Close, Pass};
 use sluice_core::guid;
@@ -20,7 +23,7 @@ use sluice_kernel::time;
 use sluice_kernel::timer::{Timed, Timer};
 use sluice_kernel::wait::Timeout;
 use sluice_ndis::Status;
-use sluice_ndis::driver::{Adapter, Filter, Pause, RestartAttributes};
+use sluice_ndis::driver::{Adapter, Filter, Link, Pause, RestartAttributes};
 use sluice_ndis::filter::{Handle, PauseComplete};
 use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
@@ -41,9 +44,7 @@ pub(crate) static MODULES: SharedList<Module> = SharedList::new();
 pub(crate) struct Info {
     pub(crate) guid: [u8; 16],
     luid: u64,
-    link_speed: u64,
     pub(crate) if_index: u32,
-    media_connect_state: u32,
     name: [u16; NAME_UNITS],
     name_length: u16,
     mac: [u8; 32],
@@ -75,8 +76,12 @@ pub(crate) struct Module {
     installed: AtomicBool,
     /// Whether frames can be sent: the handlers are there, and so is the memory.
     usable: AtomicBool,
+    /// 0 while it is not known.
     mtu: AtomicU32,
     backfill: AtomicU32,
+    /// Of the adapter, as it was told last.
+    link_speed: AtomicU64,
+    media_connect_state: AtomicU32,
     /// When the pause began that is on, or was last.
     pausing_since: AtomicU64,
 }
@@ -101,9 +106,7 @@ impl Info {
         Ok(Self {
             guid,
             luid: adapter.luid(),
-            link_speed: adapter.link_speed(),
             if_index: adapter.if_index(),
-            media_connect_state: adapter.media_connect_state(),
             name,
             name_length: friendly.len().min(NAME_UNITS) as u16,
             mac,
@@ -130,8 +133,10 @@ impl Module {
             handles: AtomicU32::new(0),
             installed: AtomicBool::new(false),
             usable: AtomicBool::new(false),
-            mtu: AtomicU32::new(1500),
+            mtu: AtomicU32::new(0),
             backfill: AtomicU32::new(0),
+            link_speed: AtomicU64::new(adapter.link().speed),
+            media_connect_state: AtomicU32::new(adapter.link().connected),
             pausing_since: AtomicU64::new(0),
         })
     }
@@ -139,6 +144,28 @@ impl Module {
     /// NDIS's handle.
     pub(crate) fn handle(&self) -> Handle {
         self.path.handle()
+    }
+
+    /// Whether it is known how long a frame may be.
+    pub(crate) fn knows_mtu(&self) -> bool {
+        self.mtu.load(Ordering::Relaxed) != 0
+    }
+
+    /// Learns the MTU that counts from this restart on. NDIS need not tell it (page "`FILTER_RESTART`"); then the drivers
+    /// below are asked, since the one from before may no longer be true.
+    fn learn_mtu(&self, passive: &mut Passive<'_>, attributes: Option<RestartAttributes>) {
+        if let Some(RestartAttributes { backfill, .. }) = attributes {
+            self.backfill.store(backfill, Ordering::Relaxed);
+        }
+        let told = attributes.map(|attributes| attributes.mtu).filter(|mtu| *mtu != 0);
+        let mtu = told.unwrap_or_else(|| match self.oids.query(passive, OID_GEN_MAXIMUM_TOTAL_SIZE, TAG) {
+            Ok(total) => total.saturating_sub(ETHERNET_HEADER),
+            Err(refused) => {
+                trace::mtu_unknown(self.info.if_index, refused);
+                0
+            }
+        });
+        self.mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// The longest frame that the adapter takes.
@@ -173,8 +200,8 @@ impl Module {
 
     /// Makes the memory fit what is wanted, and opens the gate if frames can be sent.
     fn open(this: &Shared<Self>, passive: &mut Passive<'_>, proof: ModuleDrained<'_>) -> bool {
-        let installed = this.installed.load(Ordering::SeqCst);
-        let fits = this.path.fit(passive, this, &proof, this.layout(), installed);
+        let wanted = this.installed.load(Ordering::SeqCst) && this.knows_mtu();
+        let fits = this.path.fit(passive, this, &proof, this.layout(), wanted);
         if fits.is_err() {
             trace::no_memory(this.info.if_index);
         }
@@ -220,11 +247,11 @@ impl Module {
         ModuleRecord {
             guid: self.info.guid,
             luid: self.info.luid,
-            link_speed: self.info.link_speed,
+            link_speed: self.link_speed.load(Ordering::Relaxed),
             if_index: self.info.if_index,
             mtu: self.mtu.load(Ordering::Relaxed),
             state: self.life.state() as u32,
-            media_connect_state: self.info.media_connect_state,
+            media_connect_state: self.media_connect_state.load(Ordering::Relaxed),
             handles: self.handles.load(Ordering::Relaxed),
             name_length: self.info.name_length,
             mac_length: self.info.mac_length,
@@ -309,10 +336,7 @@ impl Filter for Module {
         attributes: Option<RestartAttributes>,
     ) -> Result<(), Status> {
         this.life.go(Edge::Restart).map_err(|_| NDIS_STATUS_FAILURE)?;
-        if let Some(RestartAttributes { mtu, backfill }) = attributes {
-            this.mtu.store(mtu, Ordering::Relaxed);
-            this.backfill.store(backfill, Ordering::Relaxed);
-        }
+        this.learn_mtu(passive, attributes);
         // Whoever asks from here on asked for another restart, and is answered by that one.
         let waiting = this.binding.len();
         this.usable.store(false, Ordering::SeqCst);
@@ -320,8 +344,11 @@ impl Filter for Module {
         this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
         trace::restarted(this.info.if_index, this.mtu.load(Ordering::Relaxed), opened);
         if this.installed.load(Ordering::SeqCst) {
-            let (answer, most) =
-                if opened { (status::SUCCESS, u32::MAX) } else { (status::INSUFFICIENT_RESOURCES, waiting) };
+            let (answer, most) = match opened {
+                true => (status::SUCCESS, u32::MAX),
+                false if this.knows_mtu() => (status::INSUFFICIENT_RESOURCES, waiting),
+                false => (status::DEVICE_NOT_READY, waiting),
+            };
             this.answer_binding(answer, most);
         }
         Ok(())
@@ -360,6 +387,13 @@ impl Filter for Module {
         flags: u32,
     ) -> Option<PauseComplete> {
         this.sends_completed(level, lists, flags)
+    }
+
+    fn link_changed(this: &Shared<Self>, _level: &mut AtMostDispatch<'_>, link: Link) {
+        let Link { connected, speed } = link;
+        this.media_connect_state.store(connected, Ordering::Relaxed);
+        this.link_speed.store(speed, Ordering::Relaxed);
+        trace::link_state(this.info.if_index, connected, speed);
     }
 
     fn oids(&self) -> &Passage {

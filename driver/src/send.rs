@@ -34,7 +34,7 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, returned: Returned) {
-        match FrameResult(returned.status as u32) {
+        match FrameResult::of_status(returned.status as u32) {
             FrameResult::SENT => {
                 self.sent += 1;
                 self.bytes += u64::from(returned.length);
@@ -62,6 +62,9 @@ impl Module {
         let Some(pages) = path::pages(&irp) else {
             return irp.complete(status::INSUFFICIENT_RESOURCES, 0);
         };
+        if !self.knows_mtu() {
+            return device::refuse(irp, self.info.if_index, IOCTL_SEND, status::DEVICE_NOT_READY);
+        }
         let frames = match Send::parse(irp.input(), pages.length(), self.max_frame()) {
             Ok(request) => request.frames(),
             Err(refusal) => {
@@ -108,8 +111,9 @@ impl Module {
                 Ok(())
             }
             Why::Refused(refusal) => {
-                // The adapter came back with a smaller MTU while the request waited.
+                // A frame is too long without a tag, or the adapter came back with a smaller MTU while the request waited.
                 let refused = status::of_refusal(refusal);
+                trace::refused(self.info.if_index, IOCTL_SEND, refused);
                 self.fail(irp, FrameResult(refused as u32), refused);
                 Ok(())
             }

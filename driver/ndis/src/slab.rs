@@ -210,7 +210,8 @@ impl<T: Host> Slabs<T> {
     }
 
     /// Writes a frame into a slot that was taken, and returns its list, to be sent: from there on the slot is in
-    /// flight.
+    /// flight. And whether the adapter takes the frame, which is decided on the copy: the client may write into its own
+    /// memory at any time. One that is not taken must not be sent.
     pub(crate) fn load(
         &self,
         slot: Slot<Taken>,
@@ -218,7 +219,7 @@ impl<T: Host> Slabs<T> {
         offset: usize,
         ticket: Ticket,
         about: Sending,
-    ) -> Option<List> {
+    ) -> Option<(List, bool)> {
         let record = self.record(slot.index())?;
         let length = ticket.length.min(self.layout.max_frame);
         // SAFETY: the frame's room starts after the backfill, inside the slot.
@@ -227,6 +228,7 @@ impl<T: Host> Slabs<T> {
         let room = unsafe { core::slice::from_raw_parts_mut(room.as_ptr(), length as usize) };
         let read = pages.read(offset, room);
         debug_assert!(read, "the request's check has shown that its frames lie inside its pages");
+        let fits = self.layout.takes(length, room);
         #[cfg(debug_assertions)]
         canary::set(record.address, &self.layout);
         record.set_ticket(ticket);
@@ -235,7 +237,7 @@ impl<T: Host> Slabs<T> {
         let list =
             unsafe { record.list.prepare(handle, self.layout.backfill, length, info_slots, cancel_id) };
         let _in_flight: Slot<InFlight> = slot.filled().submitted();
-        Some(list)
+        Some((list, fits))
     }
 
     /// The slot that keeps `request`, and its ticket.

@@ -156,7 +156,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
     ) -> Option<PauseComplete>;
 
     /// `FilterStatus`, for `NDIS_STATUS_LINK_STATE`: the link changed. The indication is passed on afterwards.
-    fn link_changed(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, link: Link);
+    fn link_changed(_this: &Shared<Self>, _level: &mut AtMostDispatch<'_>, _link: Link) {}
 
     /// The OID requests that pass, and the module's own.
     fn oids(&self) -> &Passage;

@@ -21,6 +21,7 @@ const EXPECTED: &str = include_str!("rules.tsv");
 
 /// Cases of rules that have more than one way to be broken: the rule's name, and the cases.
 const MORE: &[(&str, &[&str])] = &[
+    ("DeviceNameTerminated", &["symbolic-name-open", "sddl-open", "device-name-without-room"]),
     ("NblNotOwnedAtComplete", &["foreign-completed-twice"]),
     ("SendWhileNotRunning", &["send-in-detach"]),
     ("NdisFilterTimedPauseComplete", &["pause-success-completed", "pause-fails", "pause-forever"]),

@@ -60,23 +60,31 @@ pub unsafe fn event() -> *mut KEVENT {
     event
 }
 
+/// A device description of the headers, and what the system reads behind it: it has 64 bytes, whatever headers say.
+#[repr(C)]
+struct Description {
+    known: DEVICE_DESCRIPTION,
+    tail: [u64; 3],
+}
+
 /// The HAL's DMA adapter, for a card that has no device object here.
 ///
 /// # Safety
 /// `PASSIVE_LEVEL`.
 pub unsafe fn dma_adapter() -> *mut DMA_ADAPTER {
-    let mut description = DEVICE_DESCRIPTION {
+    let known = DEVICE_DESCRIPTION {
         Version: 2,
         Master: 1,
         ScatterGather: 1,
         Dma32BitAddresses: 1,
         Dma64BitAddresses: 1,
-        InterfaceType: 5,
+        InterfaceType: -1,
         MaximumLength: 1 << 20,
         ..DEVICE_DESCRIPTION::default()
     };
+    let mut description = Description { known, tail: [0; 3] };
     let mut registers = 0;
-    unsafe { IoGetDmaAdapter(null_mut(), &raw mut description, &raw mut registers) }
+    unsafe { IoGetDmaAdapter(null_mut(), (&raw mut description).cast(), &raw mut registers) }
 }
 
 /// A common buffer: its address for the processor, and the one for the card.

@@ -182,6 +182,7 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
         let text = "The device description has an unknown version";
         machine.stop(&rule::DMA_VERSION, [u64::from(version), 0, 0], text);
     }
+    check_description(machine, call.arg(1));
     if call.arg(2) != 0 {
         put::<u32>(call.arg(2), 64);
     }
@@ -199,6 +200,22 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
         .dma
         .record(machine, &format!("adapter {} for device {}", name(machine, adapter), name(machine, device)));
     adapter
+}
+
+/// A device description has 64 bytes, whatever its version, and a bus master uses of the last 24 none (page
+/// "`DEVICE_DESCRIPTION`").
+fn check_description(machine: &Machine, description: u64) {
+    const MASTER: u64 = 0x04;
+    const RESERVED: u64 = 0x0A;
+    const SYSTEM_DMA: std::ops::Range<u64> = 0x28..0x40;
+    machine.checked();
+    let used = get::<u8>(description + RESERVED) != 0
+        || get::<u8>(description + MASTER) != 0
+            && SYSTEM_DMA.step_by(8).any(|offset| get::<u64>(description + offset) != 0);
+    if used {
+        let text = "A device description is not zero in bytes that a bus master does not use";
+        machine.stop(&rule::DMA_DESCRIPTION, [description, 0, 0], text);
+    }
 }
 
 fn name(machine: &Machine, address: u64) -> String {

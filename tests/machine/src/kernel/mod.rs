@@ -30,6 +30,7 @@ use crate::machine::{Machine, current};
 use crate::rule::{self, Rule};
 use crate::sched::{APC, DISPATCH};
 use crate::stack::{self, CallFrame};
+use crate::system;
 
 /// What the kernel keeps, by part.
 #[derive(Default)]
@@ -190,6 +191,11 @@ pub(crate) fn entry(number: u32) -> u64 {
 /// The entry of a function by its name.
 pub(crate) fn entry_of(name: &str) -> Option<u64> {
     numbers().get(name).map(|(_, number)| entry(*number))
+}
+
+/// Where a function lies that a driver asks for by name; 0 if this system's build does not export it.
+pub(crate) fn routine_address(machine: &Machine, name: &str) -> u64 {
+    if system::exports(machine.build(), name) { entry_of(name).unwrap_or(0) } else { 0 }
 }
 
 /// Finds an export for an image's import.

@@ -127,15 +127,19 @@ impl Ledger {
 /// Opens a handle and binds it to an adapter, waiting for the adapter to be there. Gives up when `over`.
 pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
     let driver = Local { administrator: true };
+    let mut pause = 600;
     while !over.get() {
         let device = driver.open().ok()?;
         let bound =
             adapter::find(device.as_ref(), adapter).and_then(|found| adapter::bind(device.as_ref(), &found));
-        if let Ok(()) = bound {
-            return Some(device);
+        match bound {
+            Ok(()) => return Some(device),
+            // Each try restarts the stack, and the MTU may never be known.
+            Err(Error::Refused(NOT_READY)) => pause = (pause * 2).min(1_000_000),
+            Err(_) => {}
         }
         drop(device);
-        user::sleep(600);
+        user::sleep(pause);
     }
     None
 }

@@ -247,6 +247,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let Some(function) = functions().get(number as usize) else {
         machine.stop_for_good(&rule::INTERNAL, [99, u64::from(number), 0, 0], "unknown export")
     };
+    frame.use_stack();
     let before = machine.scheduler.enter_call(frame, function.name);
     let call = Call { frame, function };
     machine.counts.calls.set(machine.counts.calls.get() + 1);

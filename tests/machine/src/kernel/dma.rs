@@ -129,8 +129,32 @@ impl Dma {
         let reached = self.reach(machine, device, logical, data.len() as u64, WRITE);
         if let Some(address) = reached {
             crate::memory::put_bytes(address, data);
+        } else if !machine.verifier.enforces(rule::DMA_IOMMU.option) {
+            self.write_unchecked(machine, logical, data);
+            return true;
         }
         reached.is_some()
+    }
+
+    /// Without an IOMMU a device writes physical memory, which has neither protection nor gaps: what it writes beyond a
+    /// mapping lands in the block whose memory comes next, whatever the page tables have between the two.
+    fn write_unchecked(&self, machine: &Machine, logical: u64, data: &[u8]) {
+        let mapping = {
+            let mappings = self.mappings.borrow();
+            mappings.range(..=logical).next_back().map(|(start, mapping)| (logical - start, *mapping))
+        };
+        let Some((offset, Mapping { address, length })) = mapping else { return };
+        let (inside, beyond) = data.split_at(data.len().min(length.saturating_sub(offset) as usize));
+        if machine.memory.is_live(address + offset, inside.len() as u64) {
+            crate::memory::put_bytes(address + offset, inside);
+        }
+        let from = offset.saturating_sub(length);
+        if let Some(next) = machine.memory.next_live(address + length)
+            && let Some(room) = next.length.checked_sub(from)
+        {
+            let count = beyond.len().min(room as usize);
+            crate::memory::put_bytes(next.address + from, &beyond[..count]);
+        }
     }
 
     fn reach(

@@ -65,6 +65,14 @@ const _: () = assert!(align_of::<NET_BUFFER>() == 16);
 const _: () = assert!(align_of::<NDIS_RESTART_ATTRIBUTES>() == 16);
 
 offsets! {
+    NDIS_LINK_STATE {
+        MediaConnectState = 0x4,
+        MediaDuplexState = 0x8,
+        XmitLinkSpeed = 0x10,
+        RcvLinkSpeed = 0x18,
+        PauseFunctions = 0x20,
+        AutoNegotiationFlags = 0x24,
+    }
     NDIS_FILTER_DRIVER_CHARACTERISTICS {
         MajorNdisVersion = 0x4,
         MinorNdisVersion = 0x5,

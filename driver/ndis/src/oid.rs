@@ -256,9 +256,10 @@ impl Passage {
     /// Up to `DISPATCH_LEVEL`.
     pub fn cancel(&self, level: &mut AtMostDispatch<'_>, id: u64) {
         let (below, held) = self.below.with(level, |below, _| {
-            // SAFETY: while it is recorded, the request is alive.
             let meant = |request: *mut NDIS_OID_REQUEST| {
-                unsafe { request.as_ref() }.is_some_and(|request| request.RequestId as u64 == id)
+                // SAFETY: while it is recorded, the request is alive.
+                let request = unsafe { request.as_ref() };
+                request.is_some_and(|request| request.RequestId as u64 == id)
             };
             let held =
                 if meant(below.held) { core::mem::replace(&mut below.held, null_mut()) } else { null_mut() };

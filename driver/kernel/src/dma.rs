@@ -13,6 +13,8 @@ use crate::irql::Passive;
 
 /// `DEVICE_DESCRIPTION_VERSION2`.
 const DESCRIPTION_VERSION: u32 = 2;
+/// `PAGE_SIZE`.
+const PAGE: u32 = 4096;
 /// `InterfaceTypeUndefined`: whoever owns the device knows its bus, and a driver above it does not.
 const INTERFACE_UNDEFINED: i32 = -1;
 
@@ -63,13 +65,13 @@ unsafe impl Send for DmaAdapter {}
 unsafe impl Sync for DmaAdapter {}
 
 impl DmaAdapter {
-    /// The adapter of a bus-master device that transfers up to `maximum` bytes with 64-bit addresses, or the
-    /// HAL's own for a null device object.
+    /// The adapter of a bus-master device with 64-bit addresses, or the HAL's own for a null device object, for common
+    /// buffers: nothing is transferred through it.
     ///
     /// # Safety
     /// `device` is null or the physical device object of a started device, and that device is not removed
     /// before the adapter is dropped.
-    pub unsafe fn of(_passive: &Passive<'_>, device: *mut DEVICE_OBJECT, maximum: u32) -> Option<Self> {
+    pub unsafe fn of(_passive: &Passive<'_>, device: *mut DEVICE_OBJECT) -> Option<Self> {
         let mut description = DeviceDescription {
             version: DESCRIPTION_VERSION,
             master: 1,
@@ -77,10 +79,10 @@ impl DmaAdapter {
             dma_32_bit_addresses: 1,
             dma_64_bit_addresses: 1,
             interface_type: INTERFACE_UNDEFINED,
-            maximum_length: maximum,
+            // By this the system reserves map registers, which common buffers do not need.
+            maximum_length: PAGE,
             ..DeviceDescription::default()
         };
-        // How many map registers the system grants is for those who map; common buffers need none.
         let mut map_registers = 0;
         let description = (&raw mut description).cast();
         // SAFETY: the token shows PASSIVE_LEVEL; the caller vouches for the device; the rest are locals, of which the

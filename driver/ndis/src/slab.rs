@@ -148,7 +148,7 @@ impl<T: Host> Slabs<T> {
         purpose: Purpose,
     ) -> Result<Self, OutOfMemory> {
         let Purpose { handle, device, layout, tag } = purpose;
-        let (adapter, kind) = adapter(passive, device, layout.slab_length(SLOTS_PER_SLAB));
+        let (adapter, kind) = adapter(passive, device);
         trace::adapter(kind);
         let mut slabs = Self {
             layout,
@@ -304,15 +304,15 @@ impl<T: Host> Slabs<T> {
 ///
 /// No document grants or denies a filter this use of the card's adapter; the card maps what is sent by itself
 /// in every case, so nothing but the place of the memory depends on it.
-fn adapter(passive: &Passive<'_>, device: Option<PhysicalDevice>, length: u32) -> (Option<DmaAdapter>, u32) {
+fn adapter(passive: &Passive<'_>, device: Option<PhysicalDevice>) -> (Option<DmaAdapter>, u32) {
     if let Some(device) = device {
         // SAFETY: the device is the one that the module is attached to; slabs are freed before it detaches.
-        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device.raw(), length) } {
+        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device.raw()) } {
             return (Some(adapter), MEMORY_ADAPTER);
         }
     }
     // SAFETY: a null device asks for the HAL's own adapter.
-    match unsafe { DmaAdapter::of(passive, core::ptr::null_mut(), length) } {
+    match unsafe { DmaAdapter::of(passive, core::ptr::null_mut()) } {
         Some(adapter) => (Some(adapter), MEMORY_HAL),
         None => (None, MEMORY_NONPAGED),
     }

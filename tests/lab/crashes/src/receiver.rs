@@ -75,8 +75,7 @@ impl Receiver {
         let gate = Gate::new(PoolSlice::new(1, TAG, |_| Shard::new())?);
         let transfers = Shared::new(Transfers { gate, drained: Event::synchronization(TAG)? }, TAG)?;
         // SAFETY: a null device asks for the HAL's adapter.
-        let adapter =
-            unsafe { DmaAdapter::of(passive, core::ptr::null_mut(), 1 << 20) }.ok_or(OutOfMemory)?;
+        let adapter = unsafe { DmaAdapter::of(passive, core::ptr::null_mut()) }.ok_or(OutOfMemory)?;
         // SAFETY: the token shows PASSIVE_LEVEL; the transfers live until the card is closed.
         let open = unsafe { card::open(Transfers::interrupted, transfers.address().cast()) };
         Ok(open.then_some(Self { adapter, transfers }))

@@ -46,6 +46,9 @@ struct Buffer {
     cached: u8,
 }
 
+/// `MaximumLength` of a device description.
+const MAXIMUM_LENGTH: u64 = 0x20;
+
 /// What a device does.
 const READ: u64 = 1;
 const WRITE: u64 = 2;
@@ -208,7 +211,8 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
     }
     check_description(machine, call.arg(1));
     if call.arg(2) != 0 {
-        put::<u32>(call.arg(2), 64);
+        let maximum: u32 = get(call.arg(1) + MAXIMUM_LENGTH);
+        put::<u32>(call.arg(2), maximum.div_ceil(PAGE as u32) + 1);
     }
     let operations = machine.memory.allocate(OPERATIONS_SIZE, Use::System("DMA_OPERATIONS"));
     put::<u32>(operations, OPERATIONS_SIZE as u32);

@@ -1,8 +1,11 @@
 //! One filter module: its state, its data path, and the requests that wait for it.
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
-use ndis_sys::{NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3};
-use sluice_abi::{ModuleRecord, NAME_UNITS, Statistics};
+use ndis_sys::{
+    NDIS_STATUS_FAILURE, NDIS_STATUS_RESOURCES, NDIS_STATUS_UNSUPPORTED_MEDIA, NdisMedium802_3,
+    OID_GEN_MAXIMUM_TOTAL_SIZE,
+};
+use sluice_abi::{ETHERNET_HEADER, ModuleRecord, NAME_UNITS, Statistics};
 use sluice_core::counters::Counters;
 use sluice_core::gate::{Close, Pass};
 use sluice_core::guid;
@@ -19,7 +22,7 @@ use sluice_kernel::time;
 use sluice_kernel::timer::{Timed, Timer};
 use sluice_kernel::wait::Timeout;
 use sluice_ndis::Status;
-use sluice_ndis::driver::{Adapter, Filter, Pause, Restart, RestartAttributes};
+use sluice_ndis::driver::{Adapter, Filter, Link, Pause, Restart, RestartAttributes};
 use sluice_ndis::filter::{Handle, PauseComplete};
 use sluice_ndis::list::Chain;
 use sluice_ndis::oid::Passage;
@@ -41,9 +44,7 @@ pub(crate) static MODULES: SharedList<Module> = SharedList::new();
 pub(crate) struct Info {
     pub(crate) guid: [u8; 16],
     luid: u64,
-    link_speed: u64,
     pub(crate) if_index: u32,
-    media_connect_state: u32,
     name: [u16; NAME_UNITS],
     name_length: u16,
     mac: [u8; 32],
@@ -95,8 +96,12 @@ pub(crate) struct Module {
     installed: AtomicBool,
     /// Whether frames can be sent: the handlers are there, and so is the memory.
     usable: AtomicBool,
+    /// 0 while it is not known.
     mtu: AtomicU32,
     backfill: AtomicU32,
+    /// Of the adapter, as it was told last.
+    link_speed: AtomicU64,
+    media_connect_state: AtomicU32,
     /// When the pause began that is on, or was last, in microseconds.
     pausing_since: AtomicU64,
     /// Held while the gate is opened or closed: a pause may come as soon as NDIS was told of a restart.
@@ -123,9 +128,7 @@ impl Info {
         Ok(Self {
             guid,
             luid: adapter.luid(),
-            link_speed: adapter.link_speed(),
             if_index: adapter.if_index(),
-            media_connect_state: adapter.media_connect_state(),
             name,
             name_length: friendly.len().min(NAME_UNITS) as u16,
             mac,
@@ -154,8 +157,10 @@ impl Module {
             asked: AtomicBool::new(false),
             installed: AtomicBool::new(false),
             usable: AtomicBool::new(false),
-            mtu: AtomicU32::new(1500),
+            mtu: AtomicU32::new(0),
             backfill: AtomicU32::new(0),
+            link_speed: AtomicU64::new(adapter.link().speed),
+            media_connect_state: AtomicU32::new(adapter.link().connected),
             pausing_since: AtomicU64::new(0),
             restarting: SpinLock::new(Restarting::Settled),
         })
@@ -164,6 +169,28 @@ impl Module {
     /// NDIS's handle.
     pub(crate) fn handle(&self) -> Handle {
         self.path.handle()
+    }
+
+    /// Whether it is known how long a frame may be.
+    pub(crate) fn knows_mtu(&self) -> bool {
+        self.mtu.load(Ordering::Relaxed) != 0
+    }
+
+    /// Learns the MTU that counts from this restart on. NDIS need not tell it (page "`FILTER_RESTART`"); then the drivers
+    /// below are asked, since the one from before may no longer be true.
+    fn learn_mtu(&self, passive: &mut Passive<'_>, attributes: Option<RestartAttributes>) {
+        if let Some(RestartAttributes { backfill, .. }) = attributes {
+            self.backfill.store(backfill, Ordering::Relaxed);
+        }
+        let told = attributes.map(|attributes| attributes.mtu).filter(|mtu| *mtu != 0);
+        let mtu = told.unwrap_or_else(|| match self.oids.query(passive, OID_GEN_MAXIMUM_TOTAL_SIZE, TAG) {
+            Ok(total) => total.saturating_sub(ETHERNET_HEADER),
+            Err(refused) => {
+                trace::mtu_unknown(self.info.if_index, refused);
+                0
+            }
+        });
+        self.mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// The longest frame that the adapter takes.
@@ -202,9 +229,9 @@ impl Module {
 
     /// Makes the memory fit what is wanted; true if frames can be sent.
     fn prepare(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
-        let installed = this.installed.load(Ordering::SeqCst);
+        let wanted = this.installed.load(Ordering::SeqCst) && this.knows_mtu();
         let Some(proof) = this.path.claim() else { return false };
-        let fits = this.path.fit(passive, this, &proof, this.layout(), installed);
+        let fits = this.path.fit(passive, this, &proof, this.layout(), wanted);
         if fits.is_err() {
             trace::no_memory(this.info.if_index);
         }
@@ -231,7 +258,9 @@ impl Module {
         });
         // Requests that a pause overtook wait for the restart that follows it.
         if let (true, false, Some(mark)) = (runs, restarted.ready, restarted.answers) {
-            self.refuse_binds(passive, Some(mark), status::INSUFFICIENT_RESOURCES);
+            let refused =
+                if self.knows_mtu() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
+            self.refuse_binds(passive, Some(mark), refused);
         }
     }
 
@@ -282,11 +311,11 @@ impl Module {
         ModuleRecord {
             guid: self.info.guid,
             luid: self.info.luid,
-            link_speed: self.info.link_speed,
+            link_speed: self.link_speed.load(Ordering::Relaxed),
             if_index: self.info.if_index,
             mtu: self.mtu.load(Ordering::Relaxed),
             state: self.life.state() as u32,
-            media_connect_state: self.info.media_connect_state,
+            media_connect_state: self.media_connect_state.load(Ordering::Relaxed),
             handles: self.handles.load(Ordering::Relaxed),
             name_length: self.info.name_length,
             mac_length: self.info.mac_length,
@@ -376,10 +405,7 @@ impl Filter for Module {
         attributes: Option<RestartAttributes>,
     ) -> Result<Restart, Status> {
         this.life.go(Edge::Restart).map_err(|_| NDIS_STATUS_FAILURE)?;
-        if let Some(RestartAttributes { mtu, backfill }) = attributes {
-            this.mtu.store(mtu, Ordering::Relaxed);
-            this.backfill.store(backfill, Ordering::Relaxed);
-        }
+        this.learn_mtu(passive, attributes);
         // Requests that come from here on ask for another restart, and are answered by that one.
         let mark = this.binding.mark();
         this.usable.store(false, Ordering::SeqCst);
@@ -439,6 +465,13 @@ impl Filter for Module {
         flags: u32,
     ) -> Option<PauseComplete> {
         Self::sends_completed(this, level, lists, flags)
+    }
+
+    fn link_changed(this: &Shared<Self>, _level: &mut AtMostDispatch<'_>, link: Link) {
+        let Link { connected, speed } = link;
+        this.media_connect_state.store(connected, Ordering::Relaxed);
+        this.link_speed.store(speed, Ordering::Relaxed);
+        trace::link_state(this.info.if_index, connected, speed);
     }
 
     fn oids(&self) -> &Passage {

@@ -2,7 +2,7 @@
 use core::sync::atomic::{Ordering, fence};
 
 use ndis_sys::NDIS_STATUS_PAUSED;
-use sluice_abi::FrameResult;
+use sluice_abi::{FrameResult, IOCTL_SEND};
 use sluice_core::gate::Pass;
 use sluice_core::lifecycle::State;
 use sluice_core::request::Send;
@@ -35,7 +35,7 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, returned: Returned) {
-        match FrameResult(returned.status as u32) {
+        match FrameResult::of_status(returned.status as u32) {
             FrameResult::SENT => {
                 self.sent += 1;
                 self.bytes += u64::from(returned.length);
@@ -75,6 +75,9 @@ impl Module {
         let Some(pages) = path::pages(&request) else {
             return request.complete(status::INSUFFICIENT_RESOURCES, 0);
         };
+        if !this.knows_mtu() {
+            return device::refuse(request, status::DEVICE_NOT_READY);
+        }
         let frames = match Send::parse(request.input(), pages.length(), this.max_frame()) {
             Ok(parsed) => parsed.frames(),
             Err(refusal) => return device::refuse(request, status::of_refusal(refusal)),
@@ -123,8 +126,9 @@ impl Module {
                 Ok(())
             }
             Why::Refused(refusal) => {
-                // The adapter came back with a smaller MTU while the request waited.
+                // A frame is too long without a tag, or the adapter came back with a smaller MTU while the request waited.
                 let refused = status::of_refusal(refusal);
+                trace::refused(self.info.if_index, IOCTL_SEND, refused);
                 Self::fail(irp, FrameResult(refused as u32), refused);
                 Ok(())
             }

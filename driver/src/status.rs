@@ -13,6 +13,7 @@ pub(crate) const INVALID_DEVICE_REQUEST: NTSTATUS = ntstatus(0xC000_0010);
 pub(crate) const BUFFER_TOO_SMALL: NTSTATUS = ntstatus(0xC000_0023);
 pub(crate) const REVISION_MISMATCH: NTSTATUS = ntstatus(0xC000_0059);
 pub(crate) const INSUFFICIENT_RESOURCES: NTSTATUS = ntstatus(0xC000_009A);
+pub(crate) const DEVICE_NOT_READY: NTSTATUS = ntstatus(0xC000_00A3);
 pub(crate) const CANCELLED: NTSTATUS = ntstatus(0xC000_0120);
 pub(crate) const INVALID_DEVICE_STATE: NTSTATUS = ntstatus(0xC000_0184);
 pub(crate) const INVALID_BUFFER_SIZE: NTSTATUS = ntstatus(0xC000_0206);

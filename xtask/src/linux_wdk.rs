@@ -33,6 +33,7 @@ const EXTRA_EXPORTS: [(&str, &str, &[&str]); 5] = [
             "ExAllocatePool3",
             "KeInitializeSpinLock",
             "KfRaiseIrql",
+            "KfLowerIrql",
             "KeLowerIrql",
             "EtwSetInformation",
         ],
@@ -43,6 +44,10 @@ const EXTRA_EXPORTS: [(&str, &str, &[&str]); 5] = [
     // tracelogging names it for a function that no driver calls; the linker drops it, and the image check looks.
     ("rpcrt4", "rpcrt4.dll", &["UuidCreate"]),
 ];
+
+/// Functions of the kernel that are macros over another in one architecture's `wdm.h`, and so are no exports to be linked.
+/// The overlay's `wdk_overlay.h` says the same in C.
+const MACROS: [(&str, &str); 2] = [("x64", "KfLowerIrql"), ("ARM64", "KeLowerIrql")];
 
 /// One edit of `wdk-build`'s sources.
 struct Edit {
@@ -245,7 +250,7 @@ fn headers(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `Lib/<version>/km/<architecture>`: import libraries out of export names, which are the same for both.
+/// `Lib/<version>/km/<architecture>`: import libraries out of export names, which are the same for both but for [`MACROS`].
 fn libraries(home: &Path, architecture: &str, machine: &str) -> Result<()> {
     let folder = home.join("wdk/Lib").join(WDK_VERSION).join("km").join(architecture);
     fs::create_dir_all(&folder)?;
@@ -260,6 +265,7 @@ fn libraries(home: &Path, architecture: &str, machine: &str) -> Result<()> {
                 symbols.lines().filter_map(|line| line.split_once(" T ")).map(|(_, name)| name.to_owned()),
             );
         }
+        names.retain(|name| !MACROS.contains(&(architecture, name.as_str())));
         let names: Vec<String> = names.into_iter().collect();
         let definition = folder.join(format!("{library}.def"));
         let text = format!("LIBRARY {module}\nEXPORTS\n{}\n", names.join("\n"));

@@ -40,15 +40,15 @@ pub struct ModuleRecord {
     pub guid: [u8; 16],
     /// LUID of the adapter's interface.
     pub luid: u64,
-    /// Bits per second.
+    /// Bits per second now, of sends; 0 if NDIS does not know.
     pub link_speed: u64,
     /// Index of the adapter's interface.
     pub if_index: u32,
-    /// Bytes, without the Ethernet header.
+    /// Bytes, without the Ethernet header; 0 while it is not known, and nothing can be sent.
     pub mtu: u32,
     /// One of the `STATE_…` constants.
     pub state: u32,
-    /// `NET_IF_MEDIA_CONNECT_STATE`: 1 connected, 2 not.
+    /// `NET_IF_MEDIA_CONNECT_STATE` now: 0 not known, 1 connected, 2 not.
     pub media_connect_state: u32,
     /// Handles bound.
     pub handles: u32,

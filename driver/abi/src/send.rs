@@ -40,4 +40,13 @@ impl FrameResult {
     pub const PAUSED: Self = Self(0xC023_002A);
     /// The send was cancelled: `NDIS_STATUS_SEND_ABORTED`.
     pub const ABORTED: Self = Self(0xC023_000C);
+
+    /// The result of a frame whose list came back with this `NDIS_STATUS`. `NDIS_STATUS_LOW_POWER_STATE` says that the
+    /// adapter sleeps: its stack is paused, or is about to be.
+    pub fn of_status(status: u32) -> Self {
+        match status {
+            0xC023_002F => Self::PAUSED,
+            other => Self(other),
+        }
+    }
 }

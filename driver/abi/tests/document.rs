@@ -162,3 +162,11 @@ fn every_status_of_the_driver_is_documented() {
         assert!(text.contains(&format!("| `STATUS_{name}` ({value}) |")), "STATUS_{name} ({value})");
     }
 }
+
+#[test]
+fn a_frame_that_met_a_sleeping_adapter_is_told_as_paused() {
+    assert_eq!(FrameResult::of_status(0xC023_002F), FrameResult::PAUSED);
+    for status in [0, 0xC023_002A, 0xC023_000C, 0xC000_0001] {
+        assert_eq!(FrameResult::of_status(status), FrameResult(status));
+    }
+}

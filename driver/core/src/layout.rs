@@ -12,12 +12,17 @@ pub const MAX_MTU: u32 = 16 * 1024;
 /// The most room in front of a frame that this driver grants the drivers below.
 pub const MAX_BACKFILL: u32 = 1024;
 
+/// Whether a frame carries a VLAN tag: that of IEEE 802.1Q, or the outer one of 802.1ad.
+fn is_tagged(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xA8]))
+}
+
 /// Layout of a slab's slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotLayout {
     /// Room in front of the frame, for headers of drivers below.
     pub backfill: u32,
-    /// The longest frame.
+    /// The longest frame, which carries a tag.
     pub max_frame: u32,
     /// Bytes from one slot to the next.
     pub stride: u32,
@@ -30,6 +35,12 @@ impl SlotLayout {
         let backfill = if backfill > MAX_BACKFILL { MAX_BACKFILL } else { backfill };
         let max_frame = mtu + ETHERNET_HEADER + VLAN_TAG;
         Self { backfill, max_frame, stride: (backfill + max_frame + CANARY).next_multiple_of(LINE) }
+    }
+
+    /// Whether the adapter takes a frame of `length` bytes that starts with `start`: the bytes of a tag beyond header and
+    /// MTU are for a frame that carries one (page "`OID_GEN_MAXIMUM_TOTAL_SIZE`").
+    pub fn takes(&self, length: u32, start: &[u8]) -> bool {
+        length <= self.max_frame - VLAN_TAG || length <= self.max_frame && is_tagged(start)
     }
 
     /// Bytes of a slab of `slots` slots.

@@ -279,6 +279,21 @@ fn slots_have_room_for_a_tagged_frame_and_a_canary() {
 }
 
 #[test]
+fn only_a_frame_with_a_tag_may_be_as_long_as_its_slot() {
+    let layout = SlotLayout::new(1500, 0);
+    let frame = |kind: [u8; 2]| [&[0; 12][..], &kind].concat();
+    for kind in [[0x08, 0x00], [0x81, 0x01], [0x91, 0x00], [0x00, 0x81], [0x88, 0xB5]] {
+        assert!(layout.takes(1514, &frame(kind)), "{kind:x?}");
+        assert!(!layout.takes(1515, &frame(kind)), "{kind:x?}");
+    }
+    for kind in [[0x81, 0x00], [0x88, 0xA8]] {
+        assert!(layout.takes(1518, &frame(kind)), "{kind:x?}");
+        assert!(!layout.takes(1519, &frame(kind)), "{kind:x?}");
+    }
+    assert!(!layout.takes(1515, &[]), "a frame that is too short for a tag has none");
+}
+
+#[test]
 fn an_adapter_cannot_ask_for_absurd_slots() {
     let layout = SlotLayout::new(u32::MAX, u32::MAX);
     assert!(layout.stride < 32 * 1024);

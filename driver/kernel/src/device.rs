@@ -4,7 +4,10 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use wdk_sys::{DEVICE_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH, STATUS_INSUFFICIENT_RESOURCES};
-use wdk_sys::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER};
+use wdk_sys::{
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+    STATUS_OBJECT_NAME_INVALID,
+};
 
 use crate::irp::{Control, Disposition, File, Irp, PendingIrp, Pends};
 use crate::irql::Passive;
@@ -131,6 +134,11 @@ unsafe fn dispatch(irp: *mut IRP, work: impl FnOnce(&mut Passive<'_>, Irp) -> Di
 unsafe extern "C" fn create<D: ControlDevice>(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
     let work = |passive: &mut Passive<'_>, irp: Irp| {
         let Some(device) = NonNull::new(device) else { return irp.answer(STATUS_INVALID_PARAMETER, 0) };
+        if irp.opens_below() {
+            // The I/O manager compares the descriptor of a device with who opens a name below it only where the device
+            // has FILE_DEVICE_SECURE_OPEN, and nothing says that those which NDIS makes have.
+            return irp.answer(STATUS_OBJECT_NAME_INVALID, 0);
+        }
         // SAFETY: a device object lives while handles to it are open, and longer if work items refer to it.
         let handle = match D::create(passive, unsafe { DeviceObject::from_raw(device) }) {
             Ok(handle) => handle,

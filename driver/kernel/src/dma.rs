@@ -3,17 +3,57 @@
     unsafe_code,
     reason = "calls through the adapter's operations; owns memory that a device may touch"
 )]
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use wdk_sys::ntddk::IoGetDmaAdapter;
-use wdk_sys::{DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, PHYSICAL_ADDRESS};
+use wdk_sys::{DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS, PHYSICAL_ADDRESS};
 
 use crate::irql::Passive;
 
 /// `DEVICE_DESCRIPTION_VERSION2`.
 const DESCRIPTION_VERSION: u32 = 2;
-/// `PCIBus`.
-const PCI_BUS: i32 = 5;
+/// `PAGE_SIZE`.
+const PAGE: u32 = 4096;
+/// `InterfaceTypeUndefined`: whoever owns the device knows its bus, and a driver above it does not.
+const INTERFACE_UNDEFINED: i32 = -1;
+
+/// `DEVICE_DESCRIPTION` as the system reads it (page "`DEVICE_DESCRIPTION`"). The headers that the Linux build uses end
+/// it after `DmaPort`, where Windows reads on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct DeviceDescription {
+    version: u32,
+    master: u8,
+    scatter_gather: u8,
+    demand_mode: u8,
+    auto_initialize: u8,
+    dma_32_bit_addresses: u8,
+    ignore_count: u8,
+    reserved: u8,
+    dma_64_bit_addresses: u8,
+    bus_number: u32,
+    dma_channel: u32,
+    interface_type: i32,
+    dma_width: i32,
+    dma_speed: i32,
+    maximum_length: u32,
+    dma_port: u32,
+    dma_address_width: u32,
+    dma_controller_instance: u32,
+    dma_request_line: u32,
+    /// What the compiler would leave unwritten in front of the address.
+    padding: u32,
+    device_address: u64,
+}
+
+const _: () = {
+    assert!(size_of::<DeviceDescription>() == 64 && align_of::<DeviceDescription>() == 8);
+    assert!(offset_of!(DeviceDescription, interface_type) == 0x14);
+    assert!(offset_of!(DeviceDescription, maximum_length) == 0x20);
+    assert!(offset_of!(DeviceDescription, dma_address_width) == 0x28);
+    assert!(offset_of!(DeviceDescription, device_address) == 0x38);
+};
 
 /// A DMA adapter. [`DmaAdapter::put`] gives it up, and dropping it does the same; both are for `PASSIVE_LEVEL`.
 #[derive(Debug)]
@@ -25,26 +65,29 @@ unsafe impl Send for DmaAdapter {}
 unsafe impl Sync for DmaAdapter {}
 
 impl DmaAdapter {
-    /// The adapter of a bus-master device that transfers up to `maximum` bytes with 64-bit addresses, or the
-    /// HAL's own for a null device object.
+    /// The adapter of a bus-master device with 64-bit addresses, or the HAL's own for a null device object, for common
+    /// buffers: nothing is transferred through it.
     ///
     /// # Safety
     /// `device` is null or the physical device object of a started device, and that device is not removed
     /// before the adapter is dropped.
-    pub unsafe fn of(_passive: &Passive<'_>, device: *mut DEVICE_OBJECT, maximum: u32) -> Option<Self> {
-        let mut description = DEVICE_DESCRIPTION {
-            Version: DESCRIPTION_VERSION,
-            Master: 1,
-            ScatterGather: 1,
-            Dma32BitAddresses: 1,
-            Dma64BitAddresses: 1,
-            InterfaceType: PCI_BUS,
-            MaximumLength: maximum,
-            ..DEVICE_DESCRIPTION::default()
+    pub unsafe fn of(_passive: &Passive<'_>, device: *mut DEVICE_OBJECT) -> Option<Self> {
+        let mut description = DeviceDescription {
+            version: DESCRIPTION_VERSION,
+            master: 1,
+            scatter_gather: 1,
+            dma_32_bit_addresses: 1,
+            dma_64_bit_addresses: 1,
+            interface_type: INTERFACE_UNDEFINED,
+            // By this the system reserves map registers, which common buffers do not need.
+            maximum_length: PAGE,
+            ..DeviceDescription::default()
         };
         let mut map_registers = 0;
-        // SAFETY: the token shows PASSIVE_LEVEL; the caller vouches for the device; the rest are locals.
-        let adapter = unsafe { IoGetDmaAdapter(device, &raw mut description, &raw mut map_registers) };
+        let description = (&raw mut description).cast();
+        // SAFETY: the token shows PASSIVE_LEVEL; the caller vouches for the device; the rest are locals, of which the
+        // description has the system's layout.
+        let adapter = unsafe { IoGetDmaAdapter(device, description, &raw mut map_registers) };
         NonNull::new(adapter).map(Self)
     }
 

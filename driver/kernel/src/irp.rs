@@ -37,6 +37,8 @@ const _: () = {
     assert!(size_of::<IO_STACK_LOCATION>() == 0x48);
     assert!(offset_of!(IO_STACK_LOCATION, FileObject) == 0x30);
     assert!(offset_of!(FILE_OBJECT, FsContext) == 0x18);
+    assert!(offset_of!(FILE_OBJECT, RelatedFileObject) == 0x40);
+    assert!(offset_of!(FILE_OBJECT, FileName) == 0x58);
     assert!(size_of::<MDL>() == 0x30);
 };
 
@@ -225,6 +227,14 @@ impl Irp {
     pub fn file(&self) -> File {
         // SAFETY: the stack location is this driver's.
         File(unsafe { (*self.stack()).FileObject })
+    }
+
+    /// Whether an `IRP_MJ_CREATE` is for a name below the device, or relative to another file, and not for the device
+    /// itself. Of other requests it says nothing: a file's name is valid while it is created.
+    pub(crate) fn opens_below(&self) -> bool {
+        // SAFETY: the I/O manager keeps the file object for as long as a request for it.
+        let file = unsafe { self.file().address().as_ref() };
+        file.is_some_and(|file| file.FileName.Length != 0 || !file.RelatedFileObject.is_null())
     }
 
     /// Parameters, if this is a device control request.

@@ -8,7 +8,12 @@
 #![expect(unsafe_code, reason = "asks the kernel for the level, and sets it")]
 use core::marker::PhantomData;
 
-use wdk_sys::ntddk::{KeGetCurrentIrql, KeLowerIrql, KfRaiseIrql};
+// Of lowering, one architecture exports what the other has as a macro over it.
+#[cfg(not(target_arch = "aarch64"))]
+use wdk_sys::ntddk::KeLowerIrql as lower_irql;
+#[cfg(target_arch = "aarch64")]
+use wdk_sys::ntddk::KfLowerIrql as lower_irql;
+use wdk_sys::ntddk::{KeGetCurrentIrql, KfRaiseIrql};
 
 use crate::rank::NoLock;
 
@@ -189,6 +194,6 @@ fn raised<R>(level: u8, work: impl FnOnce() -> R) -> R {
     let old = unsafe { KfRaiseIrql(level) };
     let result = work();
     // SAFETY: the level from before; what `work` raised it has lowered.
-    unsafe { KeLowerIrql(old) };
+    unsafe { lower_irql(old) };
     result
 }

@@ -34,6 +34,7 @@ pub mod event;
 pub mod interlocked;
 pub mod irp;
 pub mod irql;
+mod layout;
 pub mod list;
 pub mod lock;
 pub mod mdl;

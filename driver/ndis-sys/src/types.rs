@@ -326,6 +326,26 @@ pub struct NDIS_DEVICE_OBJECT_ATTRIBUTES {
     pub DeviceClassGuid: *const GUID,
 }
 
+/// `NDIS_LINK_STATE`, the data of `NDIS_STATUS_LINK_STATE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NDIS_LINK_STATE {
+    /// Type `DEFAULT`.
+    pub Header: NDIS_OBJECT_HEADER,
+    /// `NET_IF_MEDIA_CONNECT_STATE`.
+    pub MediaConnectState: i32,
+    /// `NET_IF_MEDIA_DUPLEX_STATE`.
+    pub MediaDuplexState: i32,
+    /// Bits per second, of sends.
+    pub XmitLinkSpeed: u64,
+    /// Bits per second, of receives.
+    pub RcvLinkSpeed: u64,
+    /// Pause frames.
+    pub PauseFunctions: i32,
+    /// What was negotiated.
+    pub AutoNegotiationFlags: u32,
+}
+
 /// `NDIS_TIMER_CHARACTERISTICS`.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -5,17 +5,17 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use ndis_sys::{
-    NDIS_FILTER_ATTACH_PARAMETERS, NDIS_FILTER_CHARACTERISTICS_REVISION_2,
-    NDIS_FILTER_CHARACTERISTICS_REVISION_3, NDIS_FILTER_DRIVER_CHARACTERISTICS,
-    NDIS_FILTER_PARTIAL_CHARACTERISTICS, NDIS_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1,
-    NDIS_FILTER_PAUSE_PARAMETERS, NDIS_FILTER_RESTART_PARAMETERS, NDIS_HANDLE, NDIS_OBJECT_HEADER,
-    NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS, NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS,
-    NDIS_OID_REQUEST, NDIS_RESTART_ATTRIBUTES, NDIS_RESTART_GENERAL_ATTRIBUTES,
-    NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_1, NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_3,
-    NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_2,
-    NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3,
-    NDIS_SIZEOF_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_1,
-    NDIS_STATUS, NDIS_STATUS_BAD_VERSION, NDIS_STATUS_FAILURE, NDIS_STATUS_INDICATION, NDIS_STATUS_PENDING,
+    NDIS_FILTER_ATTACH_PARAMETERS, NDIS_FILTER_CHARACTERISTICS_REVISION_3,
+    NDIS_FILTER_DRIVER_CHARACTERISTICS, NDIS_FILTER_PARTIAL_CHARACTERISTICS,
+    NDIS_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_FILTER_PAUSE_PARAMETERS,
+    NDIS_FILTER_RESTART_PARAMETERS, NDIS_HANDLE, NDIS_LINK_SPEED_UNKNOWN, NDIS_LINK_STATE,
+    NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS,
+    NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS, NDIS_OID_REQUEST, NDIS_RESTART_ATTRIBUTES,
+    NDIS_RESTART_GENERAL_ATTRIBUTES, NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_1,
+    NDIS_SIZEOF_FILTER_ATTACH_PARAMETERS_REVISION_3, NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3,
+    NDIS_SIZEOF_FILTER_PARTIAL_CHARACTERISTICS_REVISION_1, NDIS_SIZEOF_LINK_STATE_REVISION_1,
+    NDIS_SIZEOF_RESTART_GENERAL_ATTRIBUTES_REVISION_1, NDIS_STATUS, NDIS_STATUS_BAD_VERSION,
+    NDIS_STATUS_FAILURE, NDIS_STATUS_INDICATION, NDIS_STATUS_LINK_STATE, NDIS_STATUS_PENDING,
     NDIS_STATUS_SUCCESS, NDIS_STRING, NET_BUFFER_LIST, NET_DEVICE_PNP_EVENT, NET_PNP_EVENT_NOTIFICATION,
     OID_GEN_MINIPORT_RESTART_ATTRIBUTES,
 };
@@ -35,13 +35,12 @@ use crate::list::Chain;
 use crate::oid::Passage;
 use crate::trace;
 
-/// The oldest NDIS that offers all that is used here: 6.30, Windows 8.
-const OLDEST_MINOR: u32 = 30;
+/// The oldest NDIS of a system that this image is loaded on: 6.84, Windows 10 2004, whose kernel is the first with
+/// `ExAllocatePool2`.
+const OLDEST_MINOR: u32 = 84;
 /// The newest NDIS that is known here: 6.89, Windows 11 24H2. That version asks a filter to understand coalesced UDP
 /// receives; drivers without receive handlers let them pass.
 const NEWEST_MINOR: u32 = 89;
-/// From 6.80 on, characteristics have revision 3.
-const REVISION_3_MINOR: u32 = 80;
 
 /// What a driver is called.
 #[derive(Clone, Copy, Debug)]
@@ -101,9 +100,24 @@ pub struct RestartAttributes {
     pub backfill: u32,
 }
 
+/// An adapter's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// `MediaConnectState…`: 0 not known, 1 connected, 2 not.
+    pub connected: u32,
+    /// Bits per second, of sends; 0 if NDIS does not know.
+    pub speed: u64,
+}
+
+impl Link {
+    fn new(connected: i32, speed: u64) -> Self {
+        Self { connected: connected as u32, speed: if speed == NDIS_LINK_SPEED_UNKNOWN { 0 } else { speed } }
+    }
+}
+
 /// One filter module. NDIS calls these; between [`Filter::attach`] and [`Filter::detach`] it keeps a reference.
 ///
-/// OID requests, status indications and PnP events pass; a module that wants to see them is for another day.
+/// OID requests, status indications and PnP events pass; of them a module sees how the link changes.
 pub trait Filter: Sized + Send + Sync + 'static {
     /// Tag of what the glue allocates for it.
     const TAG: Tag;
@@ -150,7 +164,10 @@ pub trait Filter: Sized + Send + Sync + 'static {
         flags: u32,
     ) -> Option<PauseComplete>;
 
-    /// The OID requests that pass.
+    /// `FilterStatus`, for `NDIS_STATUS_LINK_STATE`: the link changed. The indication is passed on afterwards.
+    fn link_changed(_this: &Shared<Self>, _level: &mut AtMostDispatch<'_>, _link: Link) {}
+
+    /// The OID requests that pass, and the module's own.
     fn oids(&self) -> &Passage;
 }
 
@@ -186,14 +203,9 @@ impl Adapter<'_> {
         self.0.BaseMiniportIfIndex
     }
 
-    /// Bits per second, of sends.
-    pub fn link_speed(&self) -> u64 {
-        self.0.XmitLinkSpeed
-    }
-
-    /// `MediaConnectState…`.
-    pub fn media_connect_state(&self) -> u32 {
-        self.0.MediaConnectState as u32
+    /// Its link, when the module is attached.
+    pub fn link(&self) -> Link {
+        Link::new(self.0.MediaConnectState, self.0.XmitLinkSpeed)
     }
 
     /// Its MAC address, of up to 32 bytes.
@@ -265,17 +277,12 @@ const fn counted(text: Text) -> NDIS_STRING {
 }
 
 fn characteristics<D: Driver>(minor: u32) -> NDIS_FILTER_DRIVER_CHARACTERISTICS {
-    let (revision, size) = if minor >= REVISION_3_MINOR {
-        (NDIS_FILTER_CHARACTERISTICS_REVISION_3, NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3)
-    } else {
-        (NDIS_FILTER_CHARACTERISTICS_REVISION_2, NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_2)
-    };
     let names = D::names();
     NDIS_FILTER_DRIVER_CHARACTERISTICS {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS,
-            Revision: revision,
-            Size: size,
+            Revision: NDIS_FILTER_CHARACTERISTICS_REVISION_3,
+            Size: NDIS_SIZEOF_FILTER_DRIVER_CHARACTERISTICS_REVISION_3,
         },
         MajorNdisVersion: 6,
         MinorNdisVersion: minor as u8,
@@ -321,6 +328,7 @@ pub unsafe fn load<D: Driver>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
     let Some(minor) = minor_for(filter::running_version()) else { return NDIS_STATUS_BAD_VERSION };
     NDIS_VERSION.store(6 << 16 | minor, Ordering::Relaxed);
     driver.DriverUnload = Some(unload);
+    filter::take_cancel_id_prefix();
     // SAFETY: nothing of the driver runs yet; unloading, and a failure below, unregister it.
     unsafe { trace::register() };
     let loaded = load_registered::<D>(&mut passive, driver, minor);
@@ -637,9 +645,33 @@ unsafe extern "system" fn indicate_status<F: Filter>(
     indication: *mut NDIS_STATUS_INDICATION,
 ) {
     // SAFETY: NDIS keeps the module attached during the callback.
-    let handle = unsafe { handle_of::<F>(context) };
+    let module = unsafe { module::<F>(context) };
+    // SAFETY: NDIS keeps the indication for the time of the callback.
+    if let Some(link) = unsafe { link_of(indication) } {
+        // SAFETY: NDIS indicates at DISPATCH_LEVEL or below, with no lock of this driver held.
+        let mut level = unsafe { AtMostDispatch::assume() };
+        F::link_changed(&module, &mut level, link);
+    }
     // SAFETY: the indication is passed on as it came.
-    unsafe { handle.indicate_status(indication) };
+    unsafe { module.oids().module().indicate_status(indication) };
+}
+
+/// The link's state, if an indication tells it, in all the bytes that it takes (page "`NDIS_STATUS_LINK_STATE`").
+///
+/// # Safety
+/// `indication` is what `FilterStatus` received.
+unsafe fn link_of(indication: *const NDIS_STATUS_INDICATION) -> Option<Link> {
+    // SAFETY: as promised by the caller.
+    let indication = unsafe { indication.as_ref() }?;
+    if indication.StatusCode != NDIS_STATUS_LINK_STATE
+        || indication.StatusBufferSize < u32::from(NDIS_SIZEOF_LINK_STATE_REVISION_1)
+    {
+        return None;
+    }
+    let state = indication.StatusBuffer.cast_const().cast::<NDIS_LINK_STATE>();
+    // SAFETY: the buffer has as many bytes as the indication says, and they were found to be enough.
+    let state = unsafe { state.as_ref() }?;
+    Some(Link::new(state.MediaConnectState, state.XmitLinkSpeed))
 }
 
 /// `FilterNetPnPEvent`.

@@ -1,6 +1,7 @@
 //! The filter driver, its control device, and the handle of a module.
 #![expect(unsafe_code, reason = "calls NDIS with handles that it gave out")]
 use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ndis_sys::{
     NDIS_DEFAULT_PORT_NUMBER, NDIS_DEVICE_OBJECT_ATTRIBUTES, NDIS_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
@@ -28,10 +29,20 @@ pub fn running_version() -> u32 {
     unsafe { NdisGetVersion() }
 }
 
-/// First byte of this driver's cancel ids.
-pub fn partial_cancel_id() -> u8 {
+/// The next cancel id of the driver.
+static CANCEL_IDS: AtomicU64 = AtomicU64::new(0);
+
+/// Takes the first byte of this driver's cancel ids, once, in `DriverEntry`: all drivers of the system share 256 of them
+/// (page "`NdisGeneratePartialCancelId`").
+pub(crate) fn take_cancel_id_prefix() {
     // SAFETY: may be called up to DISPATCH_LEVEL.
-    unsafe { NdisGeneratePartialCancelId() }
+    let prefix = unsafe { NdisGeneratePartialCancelId() };
+    CANCEL_IDS.store(u64::from(prefix) << 56, Ordering::Relaxed);
+}
+
+/// A cancel id that no other send has, of whichever module.
+pub(crate) fn next_cancel_id() -> u64 {
+    CANCEL_IDS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A registered filter driver. It must be deregistered: dropping it does not.

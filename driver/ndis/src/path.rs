@@ -4,7 +4,7 @@
 //! the gate. The memory is freed with the proof that the gate is drained, and by nobody else.
 #![expect(unsafe_code, reason = "slabs are reached without a lock, by those whose lists keep them alive")]
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use sluice_abi::FrameResult;
 use sluice_core::gate::{Close, Direction, Gate, Leave, Outstanding, Pass, Shard};
@@ -94,7 +94,6 @@ pub struct Path<T> {
     gate: Gate<AtomicU64, PoolSlice<Shard<AtomicU64>>>,
     slabs: UnsafeCell<Option<Slabs<T>>>,
     lock: SpinLock<()>,
-    cancel_ids: AtomicU64,
     info_slots: usize,
     device: Option<PhysicalDevice>,
     tag: Tag,
@@ -119,7 +118,6 @@ impl<T: Host> Path<T> {
             gate: Gate::new(shards),
             slabs: UnsafeCell::new(None),
             lock: SpinLock::new(()),
-            cancel_ids: AtomicU64::new(u64::from(filter::partial_cancel_id()) << 56),
             info_slots,
             device,
             tag,
@@ -256,17 +254,18 @@ impl<T: Host> Path<T> {
             // share of the gate, do the slots stay as they are.
             return unsent(Why::Refused(Refusal::FrameTooLong), irp, Some(share));
         }
-        let cancel_id = self.cancel_ids.fetch_add(1, Ordering::Relaxed);
+        let cancel_id = filter::next_cancel_id();
         let about = Sending { handle: self.handle, info_slots: self.info_slots, cancel_id };
         let mut chain = Chain::new();
         let mut spans = request.spans();
-        let (mut first, mut frame) = (None, 0);
+        let (mut first, mut frame, mut all_fit) = (None, 0, true);
         let taken = slabs.map.take(frames, processor, |slot| {
             let Some((offset, length)) = spans.next() else { return };
             let request = *first.get_or_insert(slot.index());
             let ticket = Ticket { request, frame, shard: share.shard(), length };
-            if let Some(list) = slabs.load(slot, &pages, offset, ticket, about) {
+            if let Some((list, fits)) = slabs.load(slot, &pages, offset, ticket, about) {
                 chain.push(list);
+                all_fit &= fits;
             }
             frame += 1;
         });
@@ -274,6 +273,10 @@ impl<T: Host> Path<T> {
         let Some(keeper) = first.filter(|_| taken).and_then(|slot| slabs.record(slot)) else {
             return unsent(Why::Short, irp, Some(share));
         };
+        if !all_fit {
+            self.take_back(slabs, chain);
+            return unsent(Why::Refused(Refusal::FrameTooLong), irp, Some(share));
+        }
         keeper.request.start(irp, frames, cancel_id);
         if let Some(irp) = keeper.request.arm() {
             self.take_back(slabs, chain);
@@ -306,7 +309,7 @@ impl<T: Host> Path<T> {
         let Some(keeper) = slabs.record(ticket.request) else { return Ok(None) };
         let returned = Slot::<InFlight>::returned(slot);
         slabs.check(&returned);
-        keeper.request.set_result(ticket.frame, FrameResult(status as u32));
+        keeper.request.set_result(ticket.frame, FrameResult::of_status(status as u32));
         let mut shares = 0;
         if slot == ticket.request {
             // The first slot keeps the request, and stays with its share of the gate until that is over.

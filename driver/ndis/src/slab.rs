@@ -148,7 +148,7 @@ impl<T: Host> Slabs<T> {
         purpose: Purpose,
     ) -> Result<Self, OutOfMemory> {
         let Purpose { handle, device, layout, tag } = purpose;
-        let (adapter, kind) = adapter(passive, device, layout.slab_length(SLOTS_PER_SLAB));
+        let (adapter, kind) = adapter(passive, device);
         trace::adapter(kind);
         let mut slabs = Self {
             layout,
@@ -210,7 +210,8 @@ impl<T: Host> Slabs<T> {
     }
 
     /// Writes a frame into a slot that was taken, and returns its list, to be sent: from there on the slot is in
-    /// flight.
+    /// flight. And whether the adapter takes the frame, which is decided on the copy: the client may write into its own
+    /// memory at any time. One that is not taken must not be sent.
     pub(crate) fn load(
         &self,
         slot: Slot<Taken>,
@@ -218,7 +219,7 @@ impl<T: Host> Slabs<T> {
         offset: usize,
         ticket: Ticket,
         about: Sending,
-    ) -> Option<List> {
+    ) -> Option<(List, bool)> {
         let record = self.record(slot.index())?;
         let length = ticket.length.min(self.layout.max_frame);
         // SAFETY: the frame's room starts after the backfill, inside the slot.
@@ -227,6 +228,7 @@ impl<T: Host> Slabs<T> {
         let room = unsafe { core::slice::from_raw_parts_mut(room.as_ptr(), length as usize) };
         let read = pages.read(offset, room);
         debug_assert!(read, "the request's check has shown that its frames lie inside its pages");
+        let fits = self.layout.takes(length, room);
         #[cfg(debug_assertions)]
         canary::set(record.address, &self.layout);
         record.set_ticket(ticket);
@@ -235,7 +237,7 @@ impl<T: Host> Slabs<T> {
         let list =
             unsafe { record.list.prepare(handle, self.layout.backfill, length, info_slots, cancel_id) };
         let _in_flight: Slot<InFlight> = slot.filled().submitted();
-        Some(list)
+        Some((list, fits))
     }
 
     /// The slot that keeps `request`, and its ticket.
@@ -302,15 +304,15 @@ impl<T: Host> Slabs<T> {
 ///
 /// No document grants or denies a filter this use of the card's adapter; the card maps what is sent by itself
 /// in every case, so nothing but the place of the memory depends on it.
-fn adapter(passive: &Passive<'_>, device: Option<PhysicalDevice>, length: u32) -> (Option<DmaAdapter>, u32) {
+fn adapter(passive: &Passive<'_>, device: Option<PhysicalDevice>) -> (Option<DmaAdapter>, u32) {
     if let Some(device) = device {
         // SAFETY: the device is the one that the module is attached to; slabs are freed before it detaches.
-        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device.raw(), length) } {
+        if let Some(adapter) = unsafe { DmaAdapter::of(passive, device.raw()) } {
             return (Some(adapter), MEMORY_ADAPTER);
         }
     }
     // SAFETY: a null device asks for the HAL's own adapter.
-    match unsafe { DmaAdapter::of(passive, core::ptr::null_mut(), length) } {
+    match unsafe { DmaAdapter::of(passive, core::ptr::null_mut()) } {
         Some(adapter) => (Some(adapter), MEMORY_HAL),
         None => (None, MEMORY_NONPAGED),
     }

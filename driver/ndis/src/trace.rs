@@ -6,7 +6,7 @@
 //!
 //! | keyword | events |
 //! |---|---|
-//! | 0x1 life | `ModuleAttached`, `AttachFailed`, `ModulePausing`, `ModulePaused`, `ModuleRestarted`, `ModuleDetached` |
+//! | 0x1 life | `ModuleAttached`, `AttachFailed`, `ModulePausing`, `ModulePaused`, `ModuleRestarted`, `MtuUnknown`, `LinkState`, `ModuleDetached` |
 //! | 0x2 DMA | `DmaAdapter`, `CommonBufferAllocated`, `CommonBufferFreed`, `MemoryUnavailable`, `BatchStarted`, `BatchCompleted` |
 //! | 0x4 requests | `HandleBound`, `HandleClosed`, `RequestRefused`, `FramesFailed` |
 //! | 0x8 addresses | `CommonBufferAddress` |
@@ -88,6 +88,32 @@ pub fn restarted(interface: u32, mtu: u32, usable: bool) {
         u32("InterfaceIndex", &interface),
         u32("Mtu", &mtu),
         bool8("Usable", &usable),
+    );
+}
+
+/// NDIS did not tell a module's MTU when it was restarted, and the drivers below did not answer either: nothing can be
+/// sent.
+pub fn mtu_unknown(interface: u32, status: Status) {
+    write_event!(
+        PROVIDER,
+        "MtuUnknown",
+        level(Error),
+        keyword(0x1),
+        u32("InterfaceIndex", &interface),
+        i32_hex("Status", &status),
+    );
+}
+
+/// The adapter's link changed: `MediaConnectState…`, and bits per second, or 0.
+pub fn link_state(interface: u32, connected: u32, speed: u64) {
+    write_event!(
+        PROVIDER,
+        "LinkState",
+        level(Informational),
+        keyword(0x1),
+        u32("InterfaceIndex", &interface),
+        u32("MediaConnectState", &connected),
+        u64("Speed", &speed),
     );
 }
 

@@ -133,20 +133,19 @@ impl Image {
         Ok(modules)
     }
 
-    /// Fills the part of its import table that is for one module. `resolve` finds the address of an export.
-    pub(crate) fn bind(&self, module: &str, resolve: &dyn Fn(&str, &str) -> Option<u64>) -> Result<()> {
+    /// Fills the part of its import table that is for one module. `resolve` finds the address of an export. Returns what
+    /// it did not find, as `module!name`.
+    pub(crate) fn bind(
+        &self,
+        module: &str,
+        resolve: &dyn Fn(&str, &str) -> Option<u64>,
+    ) -> Result<Vec<String>> {
         let file = PeFile64::parse(self.data.as_slice())?;
         let (bound, missing) = imports(&file, Some(module), resolve)?;
-        ensure!(
-            missing.is_empty(),
-            "cannot load {}: the machine has no {}",
-            self.path.display(),
-            missing.join(", ")
-        );
         for (place, address) in bound {
             put(self.base + place, address);
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// What it exports under a name.

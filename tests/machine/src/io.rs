@@ -1,6 +1,6 @@
 //! The I/O manager: devices, files, and requests from a client's call to their completion.
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ndis_sys::MDL;
@@ -17,6 +17,10 @@ const PENDING: i32 = 0x103;
 const INVALID_DEVICE_REQUEST: i32 = 0xC000_0010_u32 as i32;
 /// `STATUS_ACCESS_DENIED`.
 const ACCESS_DENIED: i32 = 0xC000_0022_u32 as i32;
+/// `STATUS_NO_SUCH_DEVICE`.
+const NO_SUCH_DEVICE: i32 = 0xC000_000E_u32 as i32;
+/// `FILE_DEVICE_SECURE_OPEN`.
+const SECURE_OPEN: u32 = 0x100;
 /// `STATUS_OBJECT_NAME_NOT_FOUND`.
 const NAME_NOT_FOUND: i32 = 0xC000_0034_u32 as i32;
 
@@ -79,6 +83,8 @@ struct Request {
 pub(crate) struct IoManager {
     devices: RefCell<Vec<Device>>,
     files: RefCell<BTreeMap<u64, File>>,
+    /// Drivers that are being stopped: their devices are opened no more.
+    stopping: RefCell<BTreeSet<u64>>,
     requests: RefCell<BTreeMap<u64, Request>>,
     cancel_lock: Cell<u64>,
     /// When requests were cancelled that have not completed.
@@ -175,6 +181,11 @@ impl IoManager {
         self.files.borrow().values().filter(of_driver).count()
     }
 
+    /// A driver's service is stopped: it waits for the handles that are open, and no more are opened.
+    pub(crate) fn refuse_opens(&self, driver: u64) {
+        self.stopping.borrow_mut().insert(driver);
+    }
+
     /// Looks for what a driver that is being unloaded has left.
     pub(crate) fn check_unload(&self, driver: u64) {
         let machine = current();
@@ -191,10 +202,12 @@ impl IoManager {
         }
     }
 
-    /// Opens a device by the name that a program uses, `\\.\Name`.
+    /// Opens a device by the name that a program uses, `\\.\Name`, or a name below it, `\\.\Name\below`, which is the
+    /// driver's to make sense of. The device's descriptor guards names below it only if the device asks for that.
     pub(crate) fn open(&self, machine: &Machine, name: &str, administrator: bool) -> Result<u64, i32> {
-        let link = name.strip_prefix("\\\\.\\").unwrap_or(name);
-        let (device, sddl) = {
+        let path = name.strip_prefix("\\\\.\\").unwrap_or(name);
+        let (link, below) = path.split_at(path.find('\\').unwrap_or(path.len()));
+        let (device, driver, sddl) = {
             let devices = self.devices.borrow();
             let named = |device: &&Device| {
                 let matches = |symbolic: &String| {
@@ -204,12 +217,16 @@ impl IoManager {
                 !device.removed && device.symbolic.iter().any(matches)
             };
             let device = devices.iter().find(named).ok_or(NAME_NOT_FOUND)?;
-            (device.object, device.sddl.clone())
+            (device.object, device.driver, device.sddl.clone())
         };
-        if !administrator && !admits_everybody(&sddl) {
+        if self.stopping.borrow().contains(&driver) {
+            return Err(NO_SUCH_DEVICE);
+        }
+        let guarded = below.is_empty() || get::<u32>(device + objects::CHARACTERISTICS) & SECURE_OPEN != 0;
+        if guarded && !administrator && !admits_everybody(&sddl) {
             return Err(ACCESS_DENIED);
         }
-        let file = objects::file_object(device);
+        let file = objects::file_object(device, below);
         self.files.borrow_mut().insert(file, File { device, outstanding: 0, closing: false });
         let done = self.submit(machine, file, MAJOR_CREATE, 0, &[], Vec::new());
         let status = wait(&done).status;

@@ -27,6 +27,7 @@ pub mod rule;
 mod sched;
 pub mod server;
 mod stack;
+pub mod system;
 pub mod user;
 pub mod verifier;
 

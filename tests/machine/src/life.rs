@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use crate::bugcheck::Bugcheck;
-use crate::ndis::adapter::{Adapter, Completes, Oids, Settings};
+use crate::ndis::adapter::{Adapter, Attributed, Completes, Link, Oids, Settings};
 use crate::ndis::oid::Ask;
 use crate::sched::Schedule;
 use crate::verifier::Verifier;
@@ -29,6 +29,10 @@ pub fn live(
         resources: random.u8(0..60),
         touches_start: random.bool(),
         fails_every: random.bool().then_some(9),
+        attributes: *random
+            .choice(&[Attributed::Always, Attributed::First, Attributed::Any])
+            .unwrap_or(&Attributed::Any),
+        link: *random.choice(&[Link::UP, Link::DOWN, Link::UNKNOWN]).unwrap_or(&Link::UP),
         ..Settings::default()
     };
     let configuration = Configuration {
@@ -72,7 +76,7 @@ pub fn live(
     machine.spawn("plug and play", move || {
         user::sleep(delay);
         for change in 0..4 {
-            happens(&adapter, (random.u32(..5) + change) % 5);
+            happens(&adapter, (random.u32(..6) + change) % 6);
             user::sleep(random.u64(0..300));
         }
         // What the driver does by itself goes on until it is unloaded.
@@ -91,9 +95,11 @@ fn happens(adapter: &Rc<Adapter>, what: u32) {
         1 => adapter.disable(),
         2 => adapter.unplug(),
         3 => adapter.sleep(),
+        4 => adapter.link(false),
         _ => adapter.reset(),
     }
     settled();
+    adapter.link(true);
     adapter.enable();
     adapter.wake();
     settled();

@@ -9,11 +9,12 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::image::Image;
 use crate::kernel::{self, objects};
 use crate::machine::{Driver, Machine};
+use crate::system;
 
 impl Machine {
     /// Loads an image and what it imports from, on a thread of the machine.
@@ -30,6 +31,7 @@ impl Machine {
             image: image.clone(),
             object,
             service: service.to_owned(),
+            initialised: false,
             unloaded: false,
             library: depth != 0,
         });
@@ -71,6 +73,7 @@ impl Machine {
         }
         // Missing imports are told all at once.
         let mut missing = Vec::new();
+        let build = self.build();
         for module in modules {
             if !kernel::has_module(&module)
                 && self.loaded(&module).is_none()
@@ -81,14 +84,21 @@ impl Machine {
             }
             self.memory.open_late(image.base);
             let resolve = |module: &str, name: &str| {
-                kernel::resolve(module, name).or_else(|| self.loaded(module)?.export(name))
+                let system = kernel::resolve(module, name).filter(|_| system::exports(build, name));
+                system.or_else(|| self.loaded(module)?.export(name))
             };
-            if let Err(error) = image.bind(&module, &resolve) {
-                missing.push(error);
-            }
+            let bound = image.bind(&module, &resolve);
             self.memory.close_late(image.base);
+            missing.extend(bound?.iter().map(|import| system::missing(build, import)));
         }
-        missing.into_iter().next().map_or(Ok(()), Err)
+        // STATUS_DRIVER_ENTRYPOINT_NOT_FOUND.
+        ensure!(
+            missing.is_empty(),
+            "cannot load {}: this system, build {build}, has no {} (0xC0000263)",
+            image.path.display(),
+            missing.join(", ")
+        );
+        Ok(())
     }
 
     /// A loaded image, by its name.

@@ -128,6 +128,8 @@ pub(crate) struct Driver {
     /// Its `DRIVER_OBJECT`.
     pub(crate) object: u64,
     pub(crate) service: String,
+    /// Whether its `DriverEntry` has returned.
+    pub(crate) initialised: bool,
     pub(crate) unloaded: bool,
     /// Whether it was loaded for another image, and not as a driver.
     pub(crate) library: bool,
@@ -240,6 +242,7 @@ impl Machine {
                 let registry_path = machine.registry_path(&service);
                 let status = machine.call(image.entry, &[object, registry_path]) as i32;
                 kernel::after_callback(machine, "DriverEntry", 0);
+                machine.set_initialised(object);
                 if status >= 0 {
                     image.discard_init();
                     machine.ndis.driver_loaded(object);
@@ -259,6 +262,23 @@ impl Machine {
             Some(Err(error)) => Err(LoadError::Image(error)),
             None => Err(LoadError::Image(anyhow!("DriverEntry never returned"))),
         }
+    }
+
+    fn set_initialised(&self, object: u64) {
+        if let Some(driver) = self.drivers.borrow_mut().iter_mut().find(|driver| driver.object == object) {
+            driver.initialised = true;
+        }
+    }
+
+    /// Whether an address lies in a driver whose `DriverEntry` has returned.
+    pub(crate) fn is_initialised(&self, address: u64) -> bool {
+        let drivers = self.drivers.borrow();
+        drivers.iter().any(|driver| driver.initialised && driver.image.contains(address))
+    }
+
+    /// The build of Windows that the machine is.
+    pub fn build(&self) -> u32 {
+        crate::system::build_of(self.configuration.ndis_version)
     }
 
     /// `DriverEntry` failed: the image goes, and nothing of it is called.
@@ -294,7 +314,10 @@ impl Machine {
             let Some(driver) = drivers.get(index) else { return };
             (driver.object, driver.image.clone())
         };
-        // The I/O manager keeps a driver whose devices are open.
+        // The I/O manager keeps a driver whose devices are open, and opens them no more.
+        if kernel::objects::driver_unload(object) != 0 {
+            self.io.refuse_opens(object);
+        }
         self.scheduler.wait("handles to close", None, move || current().io.open_files(object) == 0);
         self.ndis.detach_driver(object);
         let unload = kernel::objects::driver_unload(object);
@@ -444,9 +467,10 @@ impl Machine {
     pub(crate) fn unicode_string(&self, text: &str) -> u64 {
         let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let length = units.len() as u64;
-        let string = self.memory.allocate(16 + length, Use::System("UNICODE_STRING"));
+        // The system terminates what it gives, and drivers rely on it. Memory is zero when it is allocated.
+        let string = self.memory.allocate(16 + length + 2, Use::System("UNICODE_STRING"));
         memory::put::<u16>(string, length as u16);
-        memory::put::<u16>(string + 2, length as u16);
+        memory::put::<u16>(string + 2, length as u16 + 2);
         memory::put::<u64>(string + 8, string + 16);
         memory::put_bytes(string + 16, &units);
         string

@@ -365,6 +365,12 @@ impl Memory {
             .then(|| block.clone())
     }
 
+    /// The first nonpaged block from an address on that was not freed.
+    pub(crate) fn next_live(&self, address: u64) -> Option<Block> {
+        let nonpaged = |block: &&Block| !block.freed && self.areas.nonpaged.contains(block.address);
+        self.blocks.borrow().range(address..).map(|(_, block)| block).find(nonpaged).cloned()
+    }
+
     /// Whether `length` bytes at `address` lie in one block that was not freed.
     pub(crate) fn is_live(&self, address: u64, length: u64) -> bool {
         self.blocks.borrow().range(..=address).next_back().is_some_and(|(_, block)| {

@@ -485,6 +485,14 @@ rules! {
         "a fast mutex is not acquired by who holds it", "fast-mutex-twice";
     RUNDOWN: "RundownUnderflow", SLUICE_CONTRACT_VIOLATION, Some(0x20), Contract,
         "rundown protection is released as often as it was acquired", "rundown-underflow";
+    NAME_TERMINATED: "DeviceNameTerminated", SLUICE_CONTRACT_VIOLATION, Some(0x23), Contract,
+        "names and descriptors of devices that NDIS makes end with a terminator, which MaximumLength counts", "device-name-open";
+    DMA_DESCRIPTION: "DeviceDescriptionZeroed", SLUICE_CONTRACT_VIOLATION, Some(0x24), Contract,
+        "what a device description does not use of its 64 bytes is zero", "dma-description-tail";
+    FRAME_TOO_LONG: "FrameLongerThanMedium", SLUICE_CONTRACT_VIOLATION, Some(0x25), Contract,
+        "an originated frame has the header and the MTU at most, and four bytes more if it carries a VLAN tag", "frame-too-long";
+    CANCEL_ID: "PartialCancelIdAtInitialisation", SLUICE_CONTRACT_VIOLATION, Some(0x26), Contract,
+        "a driver takes its partial cancel ids while it is initialised: the system has 256", "cancel-id-late";
     ATTACH_FAILED_STATE: "AttachWithoutAttributes", SLUICE_CONTRACT_VIOLATION, Some(0x21), Contract,
         "FilterAttach that succeeds has called NdisFSetAttributes", "no-attributes";
     OPTIONS: "OptionalHandlersOutside", SLUICE_CONTRACT_VIOLATION, Some(0x22), Contract,

@@ -16,6 +16,12 @@ const ALIGNMENT: u64 = 64 * 1024;
 /// Where the control page lies in a stack's region.
 const CONTROL: u64 = ALIGNMENT - PAGE;
 
+/// What a driver finds on a stack that it has not written: kernel stacks are used again, and hold what others left.
+const LEFT_BEHIND: u8 = 0xE5;
+
+/// Bytes of a driver's stack that a function of the system uses, at the least.
+const USED_BY_CALLS: u64 = 1024;
+
 /// A kernel stack: an inaccessible part, the stack, and a control page that drivers do not know of.
 #[derive(Debug)]
 pub(crate) struct KernelStack {
@@ -28,8 +34,8 @@ pub(crate) struct StackPool {
     area: Area,
     next: Cell<u64>,
     spare: RefCell<Vec<KernelStack>>,
-    /// Whether each thread finds its stack empty: what lies there from others shows in traces, in the upper halves of
-    /// narrow arguments.
+    /// Whether each thread finds the same on its stack: what lies there from others shows in traces, in the upper halves
+    /// of narrow arguments.
     clears: bool,
 }
 
@@ -47,10 +53,12 @@ impl StackPool {
             assert!(self.next.get() <= self.area.length, "no address space for a kernel stack");
             let start = region + CONTROL - KERNEL_STACK;
             memory::protect(start, (KERNEL_STACK + PAGE) / PAGE, libc::PROT_READ | libc::PROT_WRITE);
-            KernelStack { region }
+            let stack = KernelStack { region };
+            stack.fill();
+            stack
         });
         if self.clears {
-            memory::fill_bytes(stack.top() - KERNEL_STACK, 0, KERNEL_STACK as usize);
+            stack.fill();
         }
         stack
     }
@@ -62,6 +70,10 @@ impl StackPool {
 }
 
 impl KernelStack {
+    fn fill(&self) {
+        memory::fill_bytes(self.top() - KERNEL_STACK, LEFT_BEHIND, KERNEL_STACK as usize);
+    }
+
     /// Where the stack begins, growing down.
     pub(crate) fn top(&self) -> u64 {
         self.region + CONTROL
@@ -115,6 +127,14 @@ impl CallFrame {
         let frame: *const Self = self;
         let region = frame as u64 & !(ALIGNMENT - 1);
         (region + CONTROL - KERNEL_STACK, region + CONTROL)
+    }
+
+    /// Writes over what the driver left below its frames: on Windows the function that it calls uses that stack.
+    pub(crate) fn use_stack(&self) {
+        let frame: *const Self = self;
+        let (limit, at) = (self.stack_limits().0, frame as u64);
+        let used = USED_BY_CALLS.min(at - limit);
+        crate::memory::fill_bytes(at - used, LEFT_BEHIND, used as usize);
     }
 
     /// The caller's stack pointer.

@@ -216,7 +216,7 @@ bug_classes! {
     oids = "oid-requests", |_random, run| Plan {
         oids: 2,
         settings: Settings { oids: Oids::Any, ..Settings::default() },
-        events: everything(),
+        events: [everything(), restarts(3)].concat(),
         ..Plan::default()
     };
     /// 26. Waits at `DISPATCH_LEVEL`: everything completes and is cancelled there.
@@ -243,9 +243,11 @@ bug_classes! {
     /// 29. Frames at the limits: the shortest, the longest, and headers that adapters want apart or together.
     frames = "frames-at-the-limits", |random, run| {
         let mtu = *random.choice(&[1500, 1492, 9000, 68]).unwrap_or(&1500);
+        let (tagged, longest) = if random.bool() { (true, mtu as usize + 18) } else { (false, mtu as usize + 14) };
         Plan {
             settings: Settings { mtu, backfill: random.u32(0..4) * 16, touches_start: true, ..Settings::default() },
-            lengths: if random.bool() { (19, 20) } else { (mtu as usize + 13, mtu as usize + 14) },
+            lengths: if random.bool() { (19, 20) } else { (longest - 1, longest) },
+            tagged,
             frames: (1, 6),
             large: 0,
             ..Plan::default()
@@ -263,8 +265,9 @@ bug_classes! {
         events: (0..4).map(|_| Event::Mtu(random.u32(600..2000))).collect(),
         ..Plan::default()
     };
-    /// 32. An NDIS version that keeps the system from what it could do: every version that runs the driver.
-    versions = "ndis-versions", |random, run| Plan { ndis_minor: random.u32(30..=89), events: everything(), ..Plan::default() };
+    /// 32. An NDIS version that keeps the system from what it could do: every version on whose Windows the driver loads,
+    /// which is from 10 2004 on.
+    versions = "ndis-versions", |random, run| Plan { ndis_minor: random.u32(84..=89), events: everything(), ..Plan::default() };
 }
 
 /// Counts up with the seed, so that neighbouring runs fail neighbouring allocations.

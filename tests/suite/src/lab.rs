@@ -82,6 +82,16 @@ cases! {
             "the card is started before its memory is mapped",
             "dma::CommonBuffer: there is no address without a mapping",
             "PAGE_FAULT_IN_NONPAGED_AREA after a write to an illegal physical address";
+        "guard_page_in_front", Card, "0x7E SYSTEM_THREAD_EXCEPTION_NOT_HANDLED (C0000005, image, 0, 0)",
+            "the document's guard page as printed lies in front of the buffer; the card runs over the end",
+            "receiver.rs: pages with a pattern on both sides, looked at afterwards; they find, and do not stop",
+            "userBuffer = fullBuffer + PAGE_SIZE: \"a page left for protection\", said to be at the end",
+            without "dma,special-pool";
+        "guard_page_of_the_processor", Card, "0x7E SYSTEM_THREAD_EXCEPTION_NOT_HANDLED (C0000005, image, 0, 0)",
+            "an inaccessible page behind the buffer does not stop a device",
+            "the length is the buffer's own; only an IOMMU stops a card that does not keep to it",
+            "\"a device that writes beyond the end triggers a page fault at once\"",
+            without "dma";
     document "001 kernel mechanisms":
         "paged_read", Load, "0xD1 DRIVER_IRQL_NOT_LESS_OR_EQUAL (memory, 2, 0, image)",
             "paged memory is read at DISPATCH_LEVEL", "PagedBox::get wants a token that may wait",

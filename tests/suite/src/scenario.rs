@@ -9,7 +9,7 @@ use sluice_client::adapter;
 use sluice_client::device::{Device, Driver};
 use sluice_client::send::{self, Answer, Outcome, Totals};
 use sluice_machine::bugcheck::Bugcheck;
-use sluice_machine::ndis::adapter::{Adapter, Completes, Settings};
+use sluice_machine::ndis::adapter::{Adapter, Attributed, Completes, Link, Settings};
 use sluice_machine::ndis::oid::Ask;
 use sluice_machine::{Configuration, Decision, LoadError, LowResources, Machine, Schedule, Verifier, user};
 use zerocopy::IntoBytes;
@@ -85,6 +85,13 @@ pub fn frame(client: u8, number: u32, length: usize) -> Vec<u8> {
     frame
 }
 
+/// Makes a frame one with a VLAN tag: what follows is its priority and number.
+pub fn tag(frame: &mut [u8]) {
+    if let Some(kind) = frame.get_mut(12..14) {
+        kind.copy_from_slice(&[0x81, 0x00]);
+    }
+}
+
 /// What a scenario's clients share.
 #[derive(Default)]
 pub struct Ledger {
@@ -120,15 +127,19 @@ impl Ledger {
 /// Opens a handle and binds it to an adapter, waiting for the adapter to be there. Gives up when `over`.
 pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
     let driver = Local { administrator: true };
+    let mut pause = 600;
     while !over.get() {
         let device = driver.open().ok()?;
         let bound =
             adapter::find(device.as_ref(), adapter).and_then(|found| adapter::bind(device.as_ref(), &found));
-        if let Ok(()) = bound {
-            return Some(device);
+        match bound {
+            Ok(()) => return Some(device),
+            // Each try restarts the stack, and the MTU may never be known.
+            Err(Error::Refused(NOT_READY)) => pause = (pause * 2).min(1_000_000),
+            Err(_) => {}
         }
         drop(device);
-        user::sleep(600);
+        user::sleep(pause);
     }
     None
 }
@@ -169,6 +180,8 @@ pub struct Plan {
     pub large: u8,
     /// Bytes of a frame.
     pub lengths: (usize, usize),
+    /// Whether frames carry a VLAN tag.
+    pub tagged: bool,
     /// Of 256 requests, those that are cancelled.
     pub cancels: u8,
     /// Of 256 handles, those that close with requests out.
@@ -212,6 +225,7 @@ impl Default for Plan {
             frames: (1, 12),
             large: 2,
             lengths: (20, 200),
+            tagged: false,
             cancels: 40,
             dies: 0,
             nonsense: 0,
@@ -236,6 +250,10 @@ impl Default for Plan {
         }
     }
 }
+
+/// Whether filters are told attributes at a restart.
+const ATTRIBUTED: [Attributed; 4] =
+    [Attributed::Always, Attributed::First, Attributed::Never, Attributed::Any];
 
 /// Attach, restart, sends by two clients, disable or unplug at a random step, enable, detach, unload.
 pub fn lifecycle(run: &Run<'_>) -> Result<Outcomes, Stop> {
@@ -265,6 +283,10 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
         name: "Adapter 0".to_owned(),
         completes: *random.choice(&plan.completes).unwrap_or(&Completes::Any),
         fails_every: plan.settings.fails_every.or_else(|| random.bool().then_some(7)),
+        attributes: *random.choice(&ATTRIBUTED).unwrap_or(&Attributed::Any),
+        // A miniport that does not do what it has to is rare.
+        answers_total_size: random.u8(..) >= 16,
+        link: *random.choice(&[Link::UP, Link::DOWN, Link::UNKNOWN]).unwrap_or(&Link::UP),
         ..plan.settings.clone()
     };
     let low_resources = run.low_resources.unwrap_or(plan.low_resources);
@@ -457,6 +479,7 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
         for event in events {
             happens(&stage.adapter, event);
             user::sleep(random.u64(0..300));
+            listed(&stage);
         }
         user::sleep(400);
         stage.over.set(true);
@@ -497,6 +520,27 @@ fn happens(adapter: &Rc<Adapter>, event: Event) {
     settled("the stack to be there");
 }
 
+/// `STATUS_DEVICE_NOT_READY`.
+const NOT_READY: u32 = 0xC000_00A3;
+
+/// What the driver lists of the adapter is what the adapter is.
+fn listed(stage: &Stage) {
+    let Ok(device) = (Local { administrator: true }).open() else { return };
+    let Ok(listed) = adapter::list(device.as_ref()) else { return };
+    let (adapter, link) = (&stage.adapter, stage.adapter.link_state());
+    let connected = link.connected == ndis_sys::MediaConnectStateConnected;
+    let speed = if link.speed == ndis_sys::NDIS_LINK_SPEED_UNKNOWN { 0 } else { link.speed };
+    for found in listed {
+        if (found.connected, found.link_speed) != (connected, speed) {
+            stage.ledger.fault(format!("the link is {link:?}, and listed as {found:?}"));
+        }
+        let unknown = found.mtu == 0 && (!adapter.answers_total_size.get() || !stage.strict);
+        if found.mtu != adapter.mtu.get() && !unknown {
+            stage.ledger.fault(format!("the MTU is {}, and listed as {}", adapter.mtu.get(), found.mtu));
+        }
+    }
+}
+
 /// A client that sends a few batches, and now and then cancels, closes early, or dies.
 fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
     let (ledger, over) = (&stage.ledger, &stage.over);
@@ -511,7 +555,11 @@ fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
                 let frames = (0..count)
                     .map(|_| {
                         number += 1;
-                        frame(client, number, random.usize(plan.lengths.0..=plan.lengths.1))
+                        let mut frame = frame(client, number, random.usize(plan.lengths.0..=plan.lengths.1));
+                        if plan.tagged {
+                            tag(&mut frame);
+                        }
+                        frame
                     })
                     .collect();
                 match send::start(device.as_ref(), frames) {
@@ -543,6 +591,8 @@ fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
                     // An MTU that has become smaller, or memory that ran out: the driver says so and takes nothing.
                     Err(Error::Input(_))
                         if plan.events.iter().any(|event| matches!(event, Event::Mtu(_))) => {}
+                    // The MTU is not known: nobody told it, and the miniport does not answer.
+                    Err(Error::Refused(NOT_READY)) if !stage.adapter.answers_total_size.get() => {}
                     Err(_) if !stage.strict => {}
                     Err(error) => ledger.fault(format!("a send failed: {error}")),
                 }

@@ -48,6 +48,45 @@ fn functions(file: &str) -> Vec<String> {
     names.filter_map(|rest| rest.split(['(', '<']).next()).map(str::to_owned).collect()
 }
 
+/// What of `wdk-sys` the driver has that is no structure, or one that it only has pointers to.
+const NOT_ITS_OWN: [&str; 7] = [
+    "DEVICE_OBJECT",
+    "DMA_OPERATIONS",
+    "IRP",
+    "NTSTATUS",
+    "PCUNICODE_STRING",
+    "PDRIVER_DISPATCH",
+    "_IO_WORKITEM",
+];
+
+#[test]
+fn every_structure_of_the_kernel_that_the_driver_has_is_asserted() {
+    let table = std::fs::read_to_string(folder("kernel/src/layout.rs")).unwrap();
+    let mut found = 0;
+    for name in ["kernel/src", "ndis/src", "src"] {
+        for (path, text) in sources(name).into_iter().filter(|(path, _)| !path.ends_with("layout.rs")) {
+            let text: String = code(&text).collect();
+            // `wdk_sys::NAME` and `wdk_sys::{NAME, NAME}`; `wdk_sys::ntddk` has the functions.
+            let used = text.split("wdk_sys::").skip(1).flat_map(|rest| match rest.strip_prefix('{') {
+                Some(list) => list.split('}').next().unwrap_or_default().split(',').collect(),
+                None => {
+                    rest.split(|one: char| !one.is_alphanumeric() && one != '_').take(1).collect::<Vec<_>>()
+                }
+            });
+            for used in used.map(str::trim).filter(|used| !used.is_empty() && *used != "ntddk") {
+                let own = !used.starts_with("STATUS_") && !NOT_ITS_OWN.contains(&used);
+                assert!(
+                    !own || table.contains(&format!("    {used} = ")),
+                    "{}: the size of {used} is not asserted in kernel/src/layout.rs",
+                    path.display()
+                );
+                found += usize::from(own);
+            }
+        }
+    }
+    assert!(found >= 15, "{found}");
+}
+
 #[test]
 fn nothing_outside_the_edges_is_unsafe() {
     for name in ["src", "core/src", "abi/src"] {

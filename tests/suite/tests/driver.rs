@@ -13,17 +13,24 @@ use sluice_client::adapter;
 use sluice_client::device::Driver;
 use sluice_client::send::{self as sending, Answer, Outcome};
 use sluice_machine::ndis::adapter::{Completes, Settings, State};
-use sluice_machine::{Configuration, LoadError, LowResources, Machine, Schedule, user};
+use sluice_machine::{Configuration, LoadError, LowResources, Machine, Schedule, system, user};
 use sluice_suite::bench::{self, Bench, adapter_that, bound, open};
 use sluice_suite::client::Local;
 use sluice_suite::explore::{Plan, explore};
 use sluice_suite::image::{self, Build};
-use sluice_suite::scenario::frame;
+use sluice_suite::scenario::{frame, tag};
 
 const LATE: Completes = Completes::Late(50, 100);
 
 fn frames(client: u8, count: u32) -> Vec<Vec<u8>> {
     (0..count).map(|number| frame(client, number, 60 + number as usize % 1400)).collect()
+}
+
+/// A frame with a VLAN tag.
+fn tagged(length: usize) -> Vec<u8> {
+    let mut frame = frame(1, 1, length);
+    tag(&mut frame);
+    frame
 }
 
 fn sorted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -428,19 +435,19 @@ fn a_smaller_mtu_after_a_restart_refuses_longer_frames() {
     let adapter = bench.machine.adapters()[0].clone();
     bench.run(move || {
         let device = bound();
-        let long = vec![frame(1, 1, 1518)];
+        let long = vec![tagged(1518)];
         assert_eq!(bench::send(device.as_ref(), long.clone()).unwrap(), [Outcome::Sent]);
         adapter.mtu.set(1000);
         adapter.restart();
         let watched = adapter.clone();
         user::wait_for("the restart", move || watched.is_settled());
         assert!(matches!(bench::send(device.as_ref(), long), Err(Error::Input(_))));
-        assert_eq!(bench::send(device.as_ref(), vec![frame(1, 1, 1018)]).unwrap(), [Outcome::Sent]);
+        assert_eq!(bench::send(device.as_ref(), vec![tagged(1018)]).unwrap(), [Outcome::Sent]);
         adapter.mtu.set(9000);
         adapter.restart();
         let watched = adapter.clone();
         user::wait_for("the restart", move || watched.is_settled());
-        assert_eq!(bench::send(device.as_ref(), vec![frame(1, 1, 9018)]).unwrap(), [Outcome::Sent]);
+        assert_eq!(bench::send(device.as_ref(), vec![tagged(9018)]).unwrap(), [Outcome::Sent]);
     });
     bench.finish();
 }
@@ -524,7 +531,7 @@ fn statistics_account_for_every_frame() {
 
 #[test]
 fn the_driver_registers_with_what_the_system_offers() {
-    for (minor, expected) in [(30, 30), (79, 79), (80, 80), (85, 85), (89, 89), (120, 89)] {
+    for (minor, expected) in [(84, 84), (85, 85), (88, 88), (89, 89), (120, 89)] {
         let bench = Bench::new(Configuration { ndis_version: 6 << 16 | minor, ..adapter_that(LATE) });
         let registered = bench.run(|| adapter::version(open().as_ref()).unwrap().ndis_version);
         assert_eq!(registered, 6 << 16 | expected);
@@ -536,10 +543,28 @@ fn the_driver_registers_with_what_the_system_offers() {
 
 #[test]
 fn a_system_that_is_too_old_is_refused() {
-    let configuration = Configuration { ndis_version: 6 << 16 | 20, ..adapter_that(LATE) };
-    let machine = Machine::start(configuration).unwrap();
-    let refused = machine.load_driver(&image::path(Build::Checked));
-    assert!(matches!(refused, Err(LoadError::Refused(status)) if status as u32 == 0xC001_0004));
+    for minor in [20, 30, 60, 80, 83] {
+        let configuration = Configuration { ndis_version: 6 << 16 | minor, ..adapter_that(LATE) };
+        let machine = Machine::start(configuration).unwrap();
+        let Err(LoadError::Image(error)) = machine.load_driver(&image::path(Build::Release)) else {
+            panic!("6.{minor} has all that the image imports")
+        };
+        let (text, build) = (error.to_string(), system::build_of(6 << 16 | minor));
+        assert!(
+            text.contains("ntoskrnl.exe!ExAllocatePool2, which is exported from build 19041 on"),
+            "{text}"
+        );
+        assert!(text.contains(&format!("this system, build {build}, has no")), "{text}");
+    }
+}
+
+#[test]
+fn each_version_of_ndis_belongs_to_a_build() {
+    let builds = [(30, 9200), (79, 15063), (80, 16299), (83, 18362), (84, 19041), (85, 20348), (86, 22000)];
+    for (minor, build) in builds {
+        assert_eq!(system::build_of(6 << 16 | minor), build);
+    }
+    assert_eq!(system::build_of(6 << 16 | 89), 26100);
 }
 
 /// What became of 40 frames, if the driver had the memory to take them.
@@ -611,7 +636,7 @@ fn a_frame_that_was_checked_before_the_mtu_shrank_is_not_written_into_smaller_sl
         is_ready.set(true);
         // The test holds this thread back from here on.
         user::sleep(10);
-        bench::send(device.as_ref(), vec![frame(1, 1, 9018); 64])
+        bench::send(device.as_ref(), vec![tagged(9018); 64])
     });
     bench.machine.run_until(|| ready.get()).unwrap();
     // The request has been read and is about to enter the gate.

@@ -24,7 +24,7 @@ fn every_case_is_as_its_document_says() {
 #[test]
 fn every_document_has_its_cases() {
     let count = |document: &str| CASES.iter().filter(|case| case.document.starts_with(document)).count();
-    assert_eq!(["000", "001", "002", "003", "004"].map(count), [3, 13, 1, 2, 1]);
+    assert_eq!(["000", "001", "002", "003", "004"].map(count), [5, 13, 1, 2, 1]);
 }
 
 #[test]
@@ -94,6 +94,30 @@ fn the_report_of_a_late_write_has_the_transfers_history() {
     assert!(starts < freed, "{bugcheck}");
     let after = bugcheck.history.iter().skip(freed).any(|line| line.contains("DMA writes"));
     assert!(after, "{bugcheck}");
+}
+
+#[test]
+fn a_guard_page_in_front_is_intact_when_the_card_has_run_over_the_end() {
+    let case = Case::named("guard_page_in_front").unwrap();
+    let (_, run) = case.fail(&folder("crashes"), 1).unwrap().unwrap();
+    assert!(run.output.iter().any(|line| line == "the guard in front: intact 1"), "{:?}", run.output);
+    // Pages on both sides find it, when it is done.
+    let safe = case.run(&folder("crashes"), true, 1).unwrap();
+    assert!(safe.failure.is_none() && safe.output.iter().any(|line| line.ends_with("intact 0")), "{safe:?}");
+}
+
+#[test]
+fn only_an_iommu_stops_a_card_that_runs_over_the_end() {
+    for name in ["guard_page_in_front", "guard_page_of_the_processor"] {
+        let case = Case { without: "", ..*Case::named(name).unwrap() };
+        let (_, run) = case.fail(&folder("crashes"), 1).unwrap().unwrap();
+        let bugcheck = run.bugcheck.unwrap();
+        assert_eq!((bugcheck.code, bugcheck.arguments[0]), (0xE6, 0x26), "{name}: {bugcheck}");
+    }
+    // Not where the pages around it are a part of the mapping.
+    let case = Case { without: "", ..*Case::named("guard_page_in_front").unwrap() };
+    let safe = case.run(&folder("crashes"), true, 1).unwrap();
+    assert!(safe.failure.is_none() && safe.output.iter().any(|line| line.ends_with("intact 0")), "{safe:?}");
 }
 
 #[test]

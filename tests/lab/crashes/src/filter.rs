@@ -5,7 +5,8 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 use ndis_sys::*;
-use sluice_kernel::text::{Text, utf16};
+use sluice_kernel::text::Text;
+use sluice_kernel::wide;
 use wdk_sys::ntddk::{ExAllocatePool2, ExFreePoolWithTag, IofCompleteRequest};
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP, NTSTATUS, PDRIVER_DISPATCH};
 
@@ -35,12 +36,8 @@ static DEVICE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 static MODULE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 static POOL: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
-static NAME: [u16; 3] = utf16("lab");
-static DEVICE_NAME: [u16; 11] = utf16("\\Device\\Lab");
-static LINK_NAME: [u16; 15] = utf16("\\DosDevices\\Lab");
-
-fn counted(text: &'static [u16]) -> NDIS_STRING {
-    let text = Text::new(text).counted();
+fn counted(text: Text) -> NDIS_STRING {
+    let text = text.counted();
     NDIS_STRING { Length: text.Length, MaximumLength: text.MaximumLength, Buffer: text.Buffer }
 }
 
@@ -104,9 +101,9 @@ pub unsafe fn register<A: Accounting>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
     };
     characteristics.MajorNdisVersion = 6;
     characteristics.MinorNdisVersion = 30;
-    characteristics.FriendlyName = counted(&NAME);
-    characteristics.UniqueName = counted(&NAME);
-    characteristics.ServiceName = counted(&NAME);
+    characteristics.FriendlyName = counted(wide!("lab"));
+    characteristics.UniqueName = counted(wide!("lab"));
+    characteristics.ServiceName = counted(wide!("lab"));
     characteristics.AttachHandler = Some(attach::<A>);
     characteristics.DetachHandler = Some(detach::<A>);
     characteristics.RestartHandler = Some(restart::<A>);
@@ -141,7 +138,7 @@ pub unsafe fn register<A: Accounting>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
         routines[routine] = Some(done);
     }
     routines[0x0E] = Some(control::<A>);
-    let (mut name, mut link) = (counted(&DEVICE_NAME), counted(&LINK_NAME));
+    let (mut name, mut link) = (counted(wide!("\\Device\\Lab")), counted(wide!("\\DosDevices\\Lab")));
     let attributes = NDIS_DEVICE_OBJECT_ATTRIBUTES {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,

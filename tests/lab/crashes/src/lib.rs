@@ -50,12 +50,12 @@ impl<'a> Entry<'a> {
     /// # Safety
     /// The arguments are those of `DriverEntry`.
     pub unsafe fn new(driver: &'a mut DRIVER_OBJECT, path: PCUNICODE_STRING) -> Self {
-        const SAFE: [u16; 5] = utf16("-safe");
+        const SAFE: [u16; 6] = utf16("-safe");
         // SAFETY: the registry path is valid for the time of the call.
         let path = unsafe { &*path };
         // SAFETY: a counted string has `Length` bytes.
         let units = unsafe { core::slice::from_raw_parts(path.Buffer, usize::from(path.Length / 2)) };
-        Self { driver, safe: units.ends_with(&SAFE) }
+        Self { driver, safe: units.ends_with(&SAFE[..SAFE.len() - 1]) }
     }
 }
 

@@ -3,11 +3,18 @@ use core::ffi::c_void;
 use core::ptr::null_mut;
 
 use wdk_sys::ntddk::{
-    ExAllocatePool2, ExFreePoolWithTag, IoGetDmaAdapter, KeInitializeEvent, KeWaitForSingleObject,
+    ExAllocatePool2, ExFreePoolWithTag, IoAllocateMdl, IoFreeMdl, IoGetDmaAdapter, KeInitializeEvent,
+    KeLowerIrql, KeWaitForSingleObject, KfRaiseIrql, MmBuildMdlForNonPagedPool,
 };
-use wdk_sys::{DEVICE_DESCRIPTION, DMA_ADAPTER, FAST_MUTEX, KEVENT, PHYSICAL_ADDRESS};
+use wdk_sys::{
+    DEVICE_DESCRIPTION, DEVICE_OBJECT, DMA_ADAPTER, FAST_MUTEX, IRP, KEVENT, MDL, PHYSICAL_ADDRESS,
+    SCATTER_GATHER_LIST,
+};
 
 use crate::TAG;
+
+/// `DISPATCH_LEVEL`.
+const DISPATCH_LEVEL: u8 = 2;
 
 /// Nonpaged pool, zeroed.
 ///
@@ -60,23 +67,31 @@ pub unsafe fn event() -> *mut KEVENT {
     event
 }
 
+/// A device description of the headers, and what the system reads behind it: it has 64 bytes, whatever headers say.
+#[repr(C)]
+struct Description {
+    known: DEVICE_DESCRIPTION,
+    tail: [u64; 3],
+}
+
 /// The HAL's DMA adapter, for a card that has no device object here.
 ///
 /// # Safety
 /// `PASSIVE_LEVEL`.
 pub unsafe fn dma_adapter() -> *mut DMA_ADAPTER {
-    let mut description = DEVICE_DESCRIPTION {
+    let known = DEVICE_DESCRIPTION {
         Version: 2,
         Master: 1,
         ScatterGather: 1,
         Dma32BitAddresses: 1,
         Dma64BitAddresses: 1,
-        InterfaceType: 5,
+        InterfaceType: -1,
         MaximumLength: 1 << 20,
         ..DEVICE_DESCRIPTION::default()
     };
+    let mut description = Description { known, tail: [0; 3] };
     let mut registers = 0;
-    unsafe { IoGetDmaAdapter(null_mut(), &raw mut description, &raw mut registers) }
+    unsafe { IoGetDmaAdapter(null_mut(), (&raw mut description).cast(), &raw mut registers) }
 }
 
 /// A common buffer: its address for the processor, and the one for the card.
@@ -89,6 +104,56 @@ pub unsafe fn common_buffer(adapter: *mut DMA_ADAPTER, length: u32) -> (*mut u8,
     let Some(allocate) = operations.AllocateCommonBuffer else { return (null_mut(), 0) };
     let address = unsafe { allocate(adapter, length, &raw mut logical, 1) };
     (address.cast(), unsafe { logical.QuadPart }.cast_unsigned())
+}
+
+/// Memory as a card sees it for the time of a transfer, and what undoes that.
+pub struct Mapped {
+    /// The address for the card.
+    pub logical: u64,
+    mdl: *mut MDL,
+    list: *mut SCATTER_GATHER_LIST,
+}
+
+unsafe extern "C" fn mapped(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    list: *mut SCATTER_GATHER_LIST,
+    place: *mut c_void,
+) {
+    unsafe { place.cast::<*mut SCATTER_GATHER_LIST>().write(list) };
+}
+
+/// `GetScatterGatherList` for nonpaged pool that the card writes into.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`; `memory` has `length` bytes, and the adapter was not put.
+pub unsafe fn map(adapter: *mut DMA_ADAPTER, memory: *mut u8, length: u32) -> Option<Mapped> {
+    let get = unsafe { &*(*adapter).DmaOperations }.GetScatterGatherList?;
+    let mdl = unsafe { IoAllocateMdl(memory.cast(), length, 0, 0, null_mut()) };
+    unsafe { MmBuildMdlForNonPagedPool(mdl) };
+    let mut list: *mut SCATTER_GATHER_LIST = null_mut();
+    let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    let place = (&raw mut list).cast();
+    let _ = unsafe { get(adapter, null_mut(), mdl, memory.cast(), length, Some(mapped), place, 0) };
+    unsafe { KeLowerIrql(old) };
+    // The first element lies behind the two fields of the header.
+    let logical = unsafe { list.byte_add(16).cast::<u64>().read() };
+    Some(Mapped { logical, mdl, list })
+}
+
+/// `PutScatterGatherList`, and the adapter goes.
+///
+/// # Safety
+/// `PASSIVE_LEVEL`; the card is done.
+pub unsafe fn unmap(adapter: *mut DMA_ADAPTER, mapped: Mapped) {
+    let operations = unsafe { &*(*adapter).DmaOperations };
+    if let (Some(put_list), Some(put)) = (operations.PutScatterGatherList, operations.PutDmaAdapter) {
+        let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+        unsafe { put_list(adapter, mapped.list, 0) };
+        unsafe { KeLowerIrql(old) };
+        unsafe { put(adapter) };
+    }
+    unsafe { IoFreeMdl(mapped.mdl) };
 }
 
 /// `FreeCommonBuffer` and `PutDmaAdapter`.

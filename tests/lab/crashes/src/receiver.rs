@@ -8,6 +8,10 @@
 //! The length that the card is told is the buffer's own, so it cannot be told of more; and in front of the buffer and
 //! behind it lies a page with a pattern that is checked when the transfer is over. (The document's code puts its page
 //! in front of the buffer, where it says that it lies behind; a device may run over either end, so both are needed.)
+//!
+//! What those pages can do: show, when the transfer is over, that the card ran over an end by up to a page, and take what
+//! it wrote, so that nothing else is harmed. What they cannot: stop the card, find more than a page, or find it earlier.
+//! They are a part of the buffer's mapping, so an IOMMU lets the card write there; only one outside the mapping stops it.
 use core::ffi::c_void;
 use core::sync::atomic::AtomicU64;
 
@@ -71,8 +75,7 @@ impl Receiver {
         let gate = Gate::new(PoolSlice::new(1, TAG, |_| Shard::new())?);
         let transfers = Shared::new(Transfers { gate, drained: Event::synchronization(TAG)? }, TAG)?;
         // SAFETY: a null device asks for the HAL's adapter.
-        let adapter =
-            unsafe { DmaAdapter::of(passive, core::ptr::null_mut(), 1 << 20) }.ok_or(OutOfMemory)?;
+        let adapter = unsafe { DmaAdapter::of(passive, core::ptr::null_mut()) }.ok_or(OutOfMemory)?;
         // SAFETY: the token shows PASSIVE_LEVEL; the transfers live until the card is closed.
         let open = unsafe { card::open(Transfers::interrupted, transfers.address().cast()) };
         Ok(open.then_some(Self { adapter, transfers }))
@@ -89,14 +92,20 @@ impl Receiver {
 
     /// Has the card write into a buffer.
     pub fn receive(&self, buffer: Idle) -> Receiving {
+        self.receive_over(buffer, 0)
+    }
+
+    /// Has the card write into a buffer, and over its end by up to a page, as one does that does not keep to its length.
+    pub fn receive_over(&self, buffer: Idle, beyond: u32) -> Receiving {
+        let length = buffer.length + beyond.min(PAGE);
         if let Some(proof) = self.transfers.gate.claim() {
             proof.open();
         }
         let admitted = self.transfers.gate.enter(0, Direction::Receive, 1).map(Pass::into_items);
         debug_assert!(admitted == Some(1), "the gate was opened above");
-        // SAFETY: the card is open; the address and the length are the buffer's own, and it cannot be freed before the
-        // gate is drained.
-        unsafe { card::receive(buffer.buffer.logical_address() + u64::from(PAGE), buffer.length) };
+        // SAFETY: the card is open; the bytes are the buffer's own and those of the page behind it, and it cannot be freed
+        // before the gate is drained.
+        unsafe { card::receive(buffer.buffer.logical_address() + u64::from(PAGE), length) };
         Receiving(buffer)
     }
 
@@ -148,11 +157,16 @@ impl Idle {
     }
 }
 
-/// Receives once, and frees everything: what all three safe patterns do.
+/// Receives once, and frees everything: what most safe patterns do.
 pub fn receive_once(passive: &mut Passive<'_>, length: u32) -> Result<(), OutOfMemory> {
+    receive_once_over(passive, length, 0)
+}
+
+/// As [`receive_once`], with a card that writes over the buffer's end.
+pub fn receive_once_over(passive: &mut Passive<'_>, length: u32, beyond: u32) -> Result<(), OutOfMemory> {
     let Some(receiver) = Receiver::open(passive)? else { return Ok(()) };
     let buffer = receiver.buffer(passive, length)?;
-    let buffer = receiver.receive(buffer).finish(passive, &receiver);
+    let buffer = receiver.receive_over(buffer, beyond).finish(passive, &receiver);
     let sum: u64 = buffer.bytes().iter().map(|byte| u64::from(*byte)).sum();
     crate::show(c"received: sum %llu, intact %llu", sum, u64::from(buffer.is_intact()));
     receiver.free(passive, buffer);

@@ -92,6 +92,14 @@ fn lists() {
     if case("no-completion-handler") {
         send_own(0);
     }
+    if case("cancel-id-late") {
+        take_cancel_id();
+    }
+    if case("frame-too-long") {
+        let buffer = unsafe { nbl_first_nb(list) };
+        unsafe { (*buffer).Head.Data.Length.stDataLength = 1515 };
+        send_own(0);
+    }
     if case("send-with-lock") {
         let mut lock: KSPIN_LOCK = 0;
         unsafe { KeAcquireSpinLockRaiseToDpc(&raw mut lock) };
@@ -109,6 +117,10 @@ fn lists() {
         handlers.Header.Type = NDIS_OBJECT_TYPE_FILTER_PARTIAL_CHARACTERISTICS;
         unsafe { NdisSetOptionalHandlers(module, (&raw const handlers).cast()) };
     }
+}
+
+pub(crate) fn take_cancel_id() {
+    black_box(unsafe { NdisGeneratePartialCancelId() });
 }
 
 fn allocate(bytes: u64) -> *mut u8 {
@@ -226,15 +238,27 @@ fn levels() {
     }
 }
 
+/// A device description of the headers, and what the system reads behind it.
+#[repr(C)]
+struct Description {
+    known: DEVICE_DESCRIPTION,
+    tail: [u64; 3],
+}
+
 /// A DMA adapter of the card.
 pub(crate) fn adapter() -> *mut DMA_ADAPTER {
-    let mut description =
+    let known =
         DEVICE_DESCRIPTION { Version: 2, Master: 1, ScatterGather: 1, ..DEVICE_DESCRIPTION::default() };
+    // The system's has 64 bytes, whatever headers say.
+    let mut description = Description { known, tail: [0; 3] };
     if case("dma-version") {
-        description.Version = 9;
+        description.known.Version = 9;
+    }
+    if case("dma-description-tail") {
+        description.tail = [0x5555; 3];
     }
     let mut registers = 0;
-    unsafe { IoGetDmaAdapter(DEVICE.load(SeqCst).cast(), &raw mut description, &raw mut registers) }
+    unsafe { IoGetDmaAdapter(DEVICE.load(SeqCst).cast(), (&raw mut description).cast(), &raw mut registers) }
 }
 
 fn common(adapter: *mut DMA_ADAPTER, logical: &mut PHYSICAL_ADDRESS) -> *mut c_void {
@@ -264,7 +288,7 @@ fn dma() {
         unsafe { KfRaiseIrql(DISPATCH) };
         adapter();
     }
-    if case("dma-version") {
+    if case("dma-version") || case("dma-description-tail") {
         adapter();
     }
     if case("dma-no-device") {

@@ -12,9 +12,9 @@ use crate::case;
 
 static HANDLE: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
 
-/// Text as UTF-16.
-const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
-    let mut units = [0; N];
+/// Text as UTF-16, with room behind it.
+const fn wide<const N: usize, const M: usize>(text: &[u8; N]) -> [u16; M] {
+    let mut units = [0; M];
     let mut index = 0;
     while index < N {
         units[index] = text[index] as u16;
@@ -23,19 +23,29 @@ const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
     units
 }
 
-static DEVICE_NAME: [u16; 13] = wide(b"\\Device\\Wrong");
-static SYMBOLIC_NAME: [u16; 17] = wide(b"\\DosDevices\\Wrong");
-static SDDL: [u16; 16] = wide(b"D:P(A;;GA;;;BA) ");
+static DEVICE_NAME: [u16; 14] = wide(b"\\Device\\Wrong");
+static SYMBOLIC_NAME: [u16; 18] = wide(b"\\DosDevices\\Wrong");
+static SDDL: [u16; 16] = wide(b"D:P(A;;GA;;;BA)");
+/// The same three, with what lies behind them in memory: no terminator.
+static OPEN_DEVICE_NAME: [u16; 16] = wide(b"\\Device\\WrongD:");
+static OPEN_SYMBOLIC_NAME: [u16; 20] = wide(b"\\DosDevices\\WrongD:");
+static OPEN_SDDL: [u16; 18] = wide(b"D:P(A;;GA;;;BA)\\D");
 
-fn counted(text: &'static [u16]) -> UNICODE_STRING {
-    let bytes = (text.len() * 2) as u16;
-    UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: text.as_ptr().cast_mut() }
+/// A text of a static that ends with a terminator; or, in the case of the name, the one that has none.
+fn counted(text: &'static [u16], wrong: &str, open: &'static [u16]) -> UNICODE_STRING {
+    let (length, room, text) = ((text.len() - 1) * 2, text.len() * 2, if case(wrong) { open } else { text });
+    UNICODE_STRING { Length: length as u16, MaximumLength: room as u16, Buffer: text.as_ptr().cast_mut() }
 }
 
 pub(crate) fn register(driver: NDIS_HANDLE) {
     let mut table: [PDRIVER_DISPATCH; 28] = [None; 28];
     table[0x0E] = Some(control);
-    let (mut name, mut symbolic, sddl) = (counted(&DEVICE_NAME), counted(&SYMBOLIC_NAME), counted(&SDDL));
+    let mut name = counted(&DEVICE_NAME, "device-name-open", &OPEN_DEVICE_NAME);
+    let mut symbolic = counted(&SYMBOLIC_NAME, "symbolic-name-open", &OPEN_SYMBOLIC_NAME);
+    let sddl = counted(&SDDL, "sddl-open", &OPEN_SDDL);
+    if case("device-name-without-room") {
+        name.MaximumLength = name.Length;
+    }
     let attributes = NDIS_DEVICE_OBJECT_ATTRIBUTES {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,

@@ -108,7 +108,16 @@ pub unsafe extern "system" fn driver_entry(driver: &mut DRIVER_OBJECT, path: PCU
     }
     DRIVER.store(handle, SeqCst);
     device::register(handle);
+    if case("correct") {
+        cases::take_cancel_id();
+    }
     0
+}
+
+/// Whether NDIS's names can be read to their terminators, as drivers in the field do.
+fn is_terminated(string: *const UNICODE_STRING) -> bool {
+    let string = unsafe { &*string };
+    unsafe { string.Buffer.add(usize::from(string.Length / 2)).read() == 0 }
 }
 
 unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
@@ -124,8 +133,14 @@ unsafe extern "system" fn attach(
     _context: NDIS_HANDLE,
     parameters: *mut NDIS_FILTER_ATTACH_PARAMETERS,
 ) -> NDIS_STATUS {
+    let parameters = unsafe { &*parameters };
+    let names =
+        [parameters.FilterModuleGuidName, parameters.BaseMiniportInstanceName, parameters.BaseMiniportName];
+    if !names.into_iter().all(|name| is_terminated(name)) {
+        return NDIS_STATUS_FAILURE;
+    }
     MODULE.store(handle, SeqCst);
-    DEVICE.store(unsafe { (*parameters).MiniportPhysicalDeviceObject }, SeqCst);
+    DEVICE.store(parameters.MiniportPhysicalDeviceObject, SeqCst);
     let attributes = NDIS_FILTER_ATTRIBUTES {
         Header: NDIS_OBJECT_HEADER {
             Type: NDIS_OBJECT_TYPE_FILTER_ATTRIBUTES,

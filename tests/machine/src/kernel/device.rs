@@ -96,6 +96,7 @@ fn create(machine: &Machine, call: &Call<'_>) -> u64 {
         return u64::from(NAME_COLLISION);
     }
     let object = objects::device_object(call.arg(0), u64::from(call.arg32(1)));
+    put::<u32>(object + objects::CHARACTERISTICS, call.arg32(4));
     machine.io.add_named_device(object, call.arg(0), name, sddl);
     objects::link_device(object);
     // The secure variant has the class GUID before the place of the result.

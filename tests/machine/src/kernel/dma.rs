@@ -46,6 +46,9 @@ struct Buffer {
     cached: u8,
 }
 
+/// `MaximumLength` of a device description.
+const MAXIMUM_LENGTH: u64 = 0x20;
+
 /// What a device does.
 const READ: u64 = 1;
 const WRITE: u64 = 2;
@@ -129,8 +132,32 @@ impl Dma {
         let reached = self.reach(machine, device, logical, data.len() as u64, WRITE);
         if let Some(address) = reached {
             crate::memory::put_bytes(address, data);
+        } else if !machine.verifier.enforces(rule::DMA_IOMMU.option) {
+            self.write_unchecked(machine, logical, data);
+            return true;
         }
         reached.is_some()
+    }
+
+    /// Without an IOMMU a device writes physical memory, which has neither protection nor gaps: what it writes beyond a
+    /// mapping lands in the block whose memory comes next, whatever the page tables have between the two.
+    fn write_unchecked(&self, machine: &Machine, logical: u64, data: &[u8]) {
+        let mapping = {
+            let mappings = self.mappings.borrow();
+            mappings.range(..=logical).next_back().map(|(start, mapping)| (logical - start, *mapping))
+        };
+        let Some((offset, Mapping { address, length })) = mapping else { return };
+        let (inside, beyond) = data.split_at(data.len().min(length.saturating_sub(offset) as usize));
+        if machine.memory.is_live(address + offset, inside.len() as u64) {
+            crate::memory::put_bytes(address + offset, inside);
+        }
+        let from = offset.saturating_sub(length);
+        if let Some(next) = machine.memory.next_live(address + length)
+            && let Some(room) = next.length.checked_sub(from)
+        {
+            let count = beyond.len().min(room as usize);
+            crate::memory::put_bytes(next.address + from, &beyond[..count]);
+        }
     }
 
     fn reach(
@@ -182,8 +209,10 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
         let text = "The device description has an unknown version";
         machine.stop(&rule::DMA_VERSION, [u64::from(version), 0, 0], text);
     }
+    check_description(machine, call.arg(1));
     if call.arg(2) != 0 {
-        put::<u32>(call.arg(2), 64);
+        let maximum: u32 = get(call.arg(1) + MAXIMUM_LENGTH);
+        put::<u32>(call.arg(2), maximum.div_ceil(PAGE as u32) + 1);
     }
     let operations = machine.memory.allocate(OPERATIONS_SIZE, Use::System("DMA_OPERATIONS"));
     put::<u32>(operations, OPERATIONS_SIZE as u32);
@@ -199,6 +228,22 @@ pub(super) fn get_adapter(machine: &Machine, call: &Call<'_>) -> u64 {
         .dma
         .record(machine, &format!("adapter {} for device {}", name(machine, adapter), name(machine, device)));
     adapter
+}
+
+/// A device description has 64 bytes, whatever its version, and a bus master uses of the last 24 none (page
+/// "`DEVICE_DESCRIPTION`").
+fn check_description(machine: &Machine, description: u64) {
+    const MASTER: u64 = 0x04;
+    const RESERVED: u64 = 0x0A;
+    const SYSTEM_DMA: std::ops::Range<u64> = 0x28..0x40;
+    machine.checked();
+    let used = get::<u8>(description + RESERVED) != 0
+        || get::<u8>(description + MASTER) != 0
+            && SYSTEM_DMA.step_by(8).any(|offset| get::<u64>(description + offset) != 0);
+    if used {
+        let text = "A device description is not zero in bytes that a bus master does not use";
+        machine.stop(&rule::DMA_DESCRIPTION, [description, 0, 0], text);
+    }
 }
 
 fn name(machine: &Machine, address: u64) -> String {

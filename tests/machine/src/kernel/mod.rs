@@ -30,6 +30,7 @@ use crate::machine::{Machine, current};
 use crate::rule::{self, Rule};
 use crate::sched::{APC, DISPATCH};
 use crate::stack::{self, CallFrame};
+use crate::system;
 
 /// What the kernel keeps, by part.
 #[derive(Default)]
@@ -192,6 +193,11 @@ pub(crate) fn entry_of(name: &str) -> Option<u64> {
     numbers().get(name).map(|(_, number)| entry(*number))
 }
 
+/// Where a function lies that a driver asks for by name; 0 if this system's build does not export it.
+pub(crate) fn routine_address(machine: &Machine, name: &str) -> u64 {
+    if system::exports(machine.build(), name) { entry_of(name).unwrap_or(0) } else { 0 }
+}
+
 /// Finds an export for an image's import.
 pub(crate) fn resolve(module: &str, name: &str) -> Option<u64> {
     if name == "__chkstk" {
@@ -241,6 +247,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     let Some(function) = functions().get(number as usize) else {
         machine.stop_for_good(&rule::INTERNAL, [99, u64::from(number), 0, 0], "unknown export")
     };
+    frame.use_stack();
     let before = machine.scheduler.enter_call(frame, function.name);
     let call = Call { frame, function };
     machine.counts.calls.set(machine.counts.calls.get() + 1);

@@ -1,7 +1,7 @@
 //! Kernel objects as drivers see them: layouts of x64 Windows, from the public symbols of `ntoskrnl.exe`.
 use crate::image::Image;
 use crate::machine::current;
-use crate::memory::{Use, get, put};
+use crate::memory::{Use, get, put, put_bytes};
 
 /// Offsets in an `IRP`.
 pub(crate) mod irp {
@@ -101,10 +101,24 @@ pub(crate) fn unlink_device(device: u64) {
     }
 }
 
-/// A `FILE_OBJECT`.
-pub(crate) fn file_object(device: u64) -> u64 {
+/// `Characteristics` of a `DEVICE_OBJECT`, and `FileName` of a `FILE_OBJECT`.
+pub(crate) const CHARACTERISTICS: u64 = 0x34;
+const FILE_NAME: u64 = 0x58;
+
+/// A `FILE_OBJECT` for a name below a device, empty for the device itself: as the object manager gives it, with the
+/// backslash in front.
+pub(crate) fn file_object(device: u64, name: &str) -> u64 {
     let machine = current();
-    let object = machine.memory.allocate(FILE_OBJECT, Use::System("FILE_OBJECT"));
+    let units: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let length = units.len() as u64;
+    // The name lies behind the object, and goes with it.
+    let object = machine.memory.allocate(FILE_OBJECT + length, Use::System("FILE_OBJECT"));
+    if length != 0 {
+        put::<u16>(object + FILE_NAME, length as u16);
+        put::<u16>(object + FILE_NAME + 2, length as u16);
+        put::<u64>(object + FILE_NAME + 8, object + FILE_OBJECT);
+        put_bytes(object + FILE_OBJECT, &units);
+    }
     put::<u16>(object, 5);
     put::<u16>(object + 2, FILE_OBJECT as u16);
     put::<u64>(object + 8, device);

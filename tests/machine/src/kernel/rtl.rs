@@ -38,11 +38,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let (first, second) = (bytes(call.arg(0), length), bytes(call.arg(1), length));
         first.iter().zip(&second).take_while(|(one, other)| one == other).count() as u64
     }),
-    function!("RtlGetVersion", 1, Passive, |_, call| {
-        // RTL_OSVERSIONINFOW of Windows 11 24H2.
-        put::<u32>(call.arg(0) + 4, 10);
-        put::<u32>(call.arg(0) + 8, 0);
-        put::<u32>(call.arg(0) + 12, 26100);
+    function!("RtlGetVersion", 1, Passive, |machine, call| {
+        // RTL_OSVERSIONINFOW. Windows 10 and 11 are both version 10.0; 8 and 8.1 are 6.2 and 6.3.
+        let build = machine.build();
+        let (major, minor) = match build {
+            10240.. => (10, 0),
+            9600.. => (6, 3),
+            9200.. => (6, 2),
+            7600.. => (6, 1),
+            _ => (6, 0),
+        };
+        put::<u32>(call.arg(0) + 4, major);
+        put::<u32>(call.arg(0) + 8, minor);
+        put::<u32>(call.arg(0) + 12, build);
         put::<u32>(call.arg(0) + 16, 2);
         0
     }),
@@ -62,8 +70,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         zw(machine, call);
         u64::from(NAME_NOT_FOUND)
     }),
-    function!("MmGetSystemRoutineAddress", 1, Passive, |_, call| {
-        super::entry_of(&text(call.arg(0))).unwrap_or(0)
+    function!("MmGetSystemRoutineAddress", 1, Passive, |machine, call| {
+        super::routine_address(machine, &text(call.arg(0)))
     }),
 ];
 

@@ -1,6 +1,7 @@
 //! C runtime and debug output.
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Call, Function, function};
 use crate::machine::Machine;
@@ -95,14 +96,21 @@ pub(super) const DATA: [&str; 5] = [
     "MmSystemRangeStart",
     "PsInitialSystemProcess",
 ];
-/// What they hold: Windows 11 24H2, x64.
+/// What they hold on x64, with the build to be filled in.
 const VALUES: [u64; 5] =
-    [0xF000_65F4, 0x0000_7FFF_FFFE_FFFF, 0x0000_7FFF_FFFF_0000, 0xFFFF_8000_0000_0000, 0xFFFF_B000_0000_0040];
+    [0xF000_0000, 0x0000_7FFF_FFFE_FFFF, 0x0000_7FFF_FFFF_0000, 0xFFFF_8000_0000_0000, 0xFFFF_B000_0000_0040];
 
 /// The address of a variable.
 pub(super) fn data(name: &str) -> Option<u64> {
-    static PLACES: OnceLock<&'static [u64; 5]> = OnceLock::new();
+    /// One for each build, since drivers keep their addresses.
+    static PLACES: Mutex<BTreeMap<u32, &'static [u64; 5]>> = Mutex::new(BTreeMap::new());
     let place = DATA.iter().position(|known| *known == name)?;
-    let values = PLACES.get_or_init(|| Box::leak(Box::new(VALUES)));
+    let build = crate::machine::try_current().map_or(0, crate::machine::Machine::build);
+    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+    let values = places.entry(build).or_insert_with(|| {
+        let mut values = VALUES;
+        values[0] |= u64::from(build);
+        Box::leak(Box::new(values))
+    });
     values.get(place).map(|value| std::ptr::from_ref(value) as u64)
 }

@@ -67,8 +67,47 @@ pub struct Settings {
     pub touches_start: bool,
     /// Whether every frame that is sent is indicated as well.
     pub loopback: bool,
+    /// The link when the machine is switched on.
+    pub link: Link,
+    /// Whether filters are told the attributes of a restart.
+    pub attributes: Attributed,
+    /// Whether the miniport answers `OID_GEN_MAXIMUM_TOTAL_SIZE`, as it has to.
+    pub answers_total_size: bool,
     /// How many of a hundred indications are made with `NDIS_RECEIVE_FLAGS_RESOURCES`.
     pub resources: u8,
+}
+
+/// Whether `FilterRestart` is told the attributes, which its page leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributed {
+    /// At every restart.
+    Always,
+    /// At the first of each module; later, NDIS restarts the stack for other reasons.
+    First,
+    /// At none.
+    Never,
+    /// At some, by the seed.
+    Any,
+}
+
+/// An adapter's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// `MediaConnectState…`.
+    pub connected: i32,
+    /// Bits per second, or `NDIS_LINK_SPEED_UNKNOWN`.
+    pub speed: u64,
+}
+
+impl Link {
+    /// A cable is in, at a gigabit.
+    pub const UP: Self = Self { connected: ndis_sys::MediaConnectStateConnected, speed: 1_000_000_000 };
+    /// No cable is in.
+    pub const DOWN: Self =
+        Self { connected: ndis_sys::MediaConnectStateDisconnected, speed: ndis_sys::NDIS_LINK_SPEED_UNKNOWN };
+    /// The miniport does not know yet.
+    pub const UNKNOWN: Self =
+        Self { connected: ndis_sys::MediaConnectStateUnknown, speed: ndis_sys::NDIS_LINK_SPEED_UNKNOWN };
 }
 
 /// When an adapter answers OID requests.
@@ -97,6 +136,9 @@ impl Default for Settings {
             medium: ndis_sys::NdisMedium802_3,
             touches_start: false,
             loopback: false,
+            link: Link::UP,
+            attributes: Attributed::Always,
+            answers_total_size: true,
             resources: 0,
         }
     }
@@ -160,8 +202,15 @@ pub struct Adapter {
     pub index: usize,
     /// Its settings.
     pub settings: Settings,
-    /// MTU now.
+    /// MTU from the next restart on.
     pub mtu: Cell<u32>,
+    /// MTU now.
+    pub(crate) medium_mtu: Cell<u32>,
+    link: Cell<Link>,
+    /// Whether the miniport answers `OID_GEN_MAXIMUM_TOTAL_SIZE`.
+    pub answers_total_size: Cell<bool>,
+    /// The device has lost its power.
+    pub(crate) asleep: Cell<bool>,
     device: Cell<u64>,
     state: Cell<State>,
     /// Modules, lowest first.
@@ -210,6 +259,10 @@ impl Adapter {
         Ok(Self {
             index,
             mtu: Cell::new(settings.mtu),
+            medium_mtu: Cell::new(settings.mtu),
+            link: Cell::new(settings.link),
+            answers_total_size: Cell::new(settings.answers_total_size),
+            asleep: Cell::new(false),
             settings,
             device: Cell::new(0),
             state: Cell::new(State::Running),
@@ -398,20 +451,41 @@ impl Adapter {
         super::oid::ask(current(), self, oid, how)
     }
 
-    /// The system goes to sleep: the stack is paused, and does not run until it wakes.
+    /// The system goes to sleep: the stack is paused, and does not run until it wakes. The device loses its power before
+    /// or after that.
     pub fn sleep(self: &Rc<Self>) {
         self.operation("sleep of", |machine, adapter| {
             if adapter.is_present() {
                 stack::device_event(machine, adapter, POWER_PROFILE_CHANGED);
                 stack::net_event(machine, adapter, SET_POWER);
+                if machine.scheduler.choose(2) == 0 {
+                    adapter.lose_power(machine);
+                }
                 stack::pause(machine, adapter, ndis_sys::NDIS_PAUSE_LOW_POWER);
+                adapter.asleep.set(true);
             }
         });
+    }
+
+    /// The device loses its power, while the stack runs: what it has and is given comes back with
+    /// `NDIS_STATUS_LOW_POWER_STATE`, until it wakes.
+    pub fn power_down(self: &Rc<Self>) {
+        self.operation("power down of", |machine, adapter| {
+            if adapter.is_present() {
+                adapter.lose_power(machine);
+            }
+        });
+    }
+
+    fn lose_power(self: &Rc<Self>, machine: &Machine) {
+        self.asleep.set(true);
+        self.fail_all(machine, ndis_sys::NDIS_STATUS_LOW_POWER_STATE);
     }
 
     /// The system wakes.
     pub fn wake(self: &Rc<Self>) {
         self.operation("wake of", |machine, adapter| {
+            adapter.asleep.set(false);
             if adapter.state() == State::Paused {
                 stack::net_event(machine, adapter, SET_POWER);
                 stack::restart(machine, adapter);
@@ -432,13 +506,28 @@ impl Adapter {
 
     /// The cable is pulled or plugged.
     pub fn link(self: &Rc<Self>, connected: bool) {
-        let name = if connected { "link up of" } else { "link down of" };
-        let work: fn(&Machine, &Rc<Self>) = if connected {
-            |machine, adapter| link(machine, adapter, 1)
-        } else {
-            |machine, adapter| link(machine, adapter, 2)
-        };
-        self.operation(name, work);
+        self.operation(
+            if connected { "link up of" } else { "link down of" },
+            if connected {
+                |machine, adapter| link(machine, adapter, Link::UP)
+            } else {
+                |machine, adapter| link(machine, adapter, Link::DOWN)
+            },
+        );
+    }
+
+    /// The link now.
+    pub fn link_state(&self) -> Link {
+        self.link.get()
+    }
+
+    /// The miniport indicates a status of its own, whatever that is.
+    pub fn indicate_status(self: &Rc<Self>, status: i32, data: Vec<u8>) {
+        let adapter = self.clone();
+        let ticket = self.ticket();
+        current().spawn(&format!("status of adapter {}", self.index), move || {
+            adapter.exclusively_with(ticket, || stack::indicate_status(current(), &adapter, status, &data));
+        });
     }
 
     /// The MTU changes, which restarts the stack.
@@ -600,6 +689,9 @@ impl Adapter {
     /// The miniport's send handler.
     pub(crate) fn transmit(self: &Rc<Self>, machine: &Machine, lists: &[u64]) {
         let refused = match self.state.get() {
+            State::Running | State::Paused if self.asleep.get() => {
+                Some(ndis_sys::NDIS_STATUS_LOW_POWER_STATE)
+            }
             State::Running => None,
             State::Paused => Some(status::PAUSED),
             State::Disabled | State::Removed => Some(status::ADAPTER_REMOVED),
@@ -809,10 +901,15 @@ const RESET_END: i32 = 0x4001_0005;
 /// `NDIS_NBL_FLAGS_IS_LOOPBACK_PACKET`.
 const LOOPBACK_PACKET: u32 = 0x8000;
 
-fn link(machine: &Machine, adapter: &Rc<Adapter>, state: u32) {
-    // NDIS_LINK_STATE, of which only the connection is told.
+fn link(machine: &Machine, adapter: &Rc<Adapter>, link: Link) {
+    adapter.link.set(link);
+    // NDIS_LINK_STATE.
     let mut data = [0; 0x28];
-    data[4..8].copy_from_slice(&state.to_le_bytes());
+    data[..4].copy_from_slice(&[ndis_sys::NDIS_OBJECT_TYPE_DEFAULT, 1, 0x28, 0]);
+    data[4..8].copy_from_slice(&link.connected.to_le_bytes());
+    data[8..12].copy_from_slice(&ndis_sys::MediaDuplexStateFull.to_le_bytes());
+    data[0x10..0x18].copy_from_slice(&link.speed.to_le_bytes());
+    data[0x18..0x20].copy_from_slice(&link.speed.to_le_bytes());
     stack::indicate_status(machine, adapter, ndis_sys::NDIS_STATUS_LINK_STATE, &data);
 }
 

@@ -126,8 +126,13 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         lists::free_mdl(machine, call.arg(0));
         0
     }),
-    function!("NdisGeneratePartialCancelId", 0, Dispatch, |machine, _| {
-        let id = machine.ndis.support.next_partial_id.get() + 1;
+    function!("NdisGeneratePartialCancelId", 0, Dispatch, |machine, call| {
+        machine.checked();
+        let id = machine.ndis.support.next_partial_id.get().wrapping_add(1);
+        if machine.is_initialised(call.caller()) {
+            let text = "NdisGeneratePartialCancelId is called by a driver whose DriverEntry has returned";
+            machine.stop(&rule::CANCEL_ID, [u64::from(id), 0, 0], text);
+        }
         machine.ndis.support.next_partial_id.set(id);
         u64::from(id)
     }),

@@ -525,6 +525,16 @@ pub(crate) fn pieces_of(buffer: u64) -> Vec<(u64, u64)> {
     pieces
 }
 
+/// The first bytes of a buffer's data, zero where it has none.
+pub(crate) fn start_of<const N: usize>(buffer: u64) -> [u8; N] {
+    let mut start = [0; N];
+    let bytes = pieces_of(buffer).into_iter().flat_map(|(at, length)| at..at + length);
+    for (place, at) in start.iter_mut().zip(bytes) {
+        *place = crate::memory::get(at);
+    }
+    start
+}
+
 /// Reads the first and the last byte that each MDL of a list describes, as some drivers do.
 pub(crate) fn touch(list: u64) {
     let mut buffer = field!(list, NET_BUFFER_LIST, Header.Data.FirstNetBuffer, u64);

@@ -137,6 +137,8 @@ pub(crate) struct Module {
     pub(crate) pause_completed: Cell<bool>,
     /// The thread that runs, or ran, the last of `FilterPause` and `FilterRestart`.
     pub(crate) transition_thread: Cell<u32>,
+    /// How often it was restarted.
+    pub(crate) restarts: Cell<u32>,
     /// `FilterSetModuleOptions` runs.
     pub(crate) in_options: Cell<bool>,
     pub(crate) attributes_set: Cell<bool>,
@@ -162,6 +164,7 @@ impl Module {
             received_out: Cell::new(0),
             pause_completed: Cell::new(false),
             transition_thread: Cell::new(0),
+            restarts: Cell::new(0),
             in_options: Cell::new(false),
             attributes_set: Cell::new(false),
             restart_completed: Cell::new(None),

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use ndis_sys::{
     NDIS_OID_REQUEST as Request, NDIS_STATUS_INVALID_OID, NDIS_STATUS_INVALID_PARAMETER,
     NDIS_STATUS_REQUEST_ABORTED, NDIS_STATUS_RESOURCES, OID_802_3_CURRENT_ADDRESS,
-    OID_GEN_CURRENT_PACKET_FILTER,
+    OID_GEN_CURRENT_PACKET_FILTER, OID_GEN_LINK_SPEED, OID_GEN_MAXIMUM_FRAME_SIZE,
+    OID_GEN_MAXIMUM_TOTAL_SIZE, OID_GEN_MEDIA_CONNECT_STATUS,
 };
 use rustc_hash::FxHashMap;
 
@@ -52,6 +53,9 @@ pub(crate) const FUNCTIONS: &[Function] = &[
 
 /// NDIS's watchdog for a request that a filter does not answer: 12 seconds, as Driver Verifier has it for miniports.
 const LIMIT: u64 = 12 * 10_000_000;
+
+/// Bytes of an Ethernet header, which the longest packet counts and the MTU does not.
+const ETHERNET_HEADER: u32 = 14;
 
 /// Which of the handlers a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +204,12 @@ fn adapter_request(machine: &Machine, adapter: &Rc<Adapter>, request: u64) -> i3
     status::PENDING
 }
 
-/// The miniport's OID handler: it knows the packet filter and its address.
+/// What NDIS answers itself for a miniport, and does not to a filter: an NDIS developer's word on a filter's own queries
+/// of these (nmap issue 1127).
+const NOT_FOR_FILTERS: [u32; 3] =
+    [OID_GEN_MAXIMUM_FRAME_SIZE, OID_GEN_LINK_SPEED, OID_GEN_MEDIA_CONNECT_STATUS];
+
+/// The miniport's OID handler: it knows the packet filter, its address, and how long a packet may be.
 fn miniport(adapter: &Adapter, request: u64) -> i32 {
     let oid = field!(request, Request, DATA.QUERY_INFORMATION.Oid, u32);
     let buffer = field!(request, Request, DATA.QUERY_INFORMATION.InformationBuffer, u64);
@@ -209,6 +218,9 @@ fn miniport(adapter: &Adapter, request: u64) -> i32 {
     let mut value = adapter.packet_filter.get().to_le_bytes().to_vec();
     match oid {
         OID_GEN_CURRENT_PACKET_FILTER => {}
+        OID_GEN_MAXIMUM_TOTAL_SIZE if !sets && adapter.answers_total_size.get() => {
+            value = (adapter.medium_mtu.get() + ETHERNET_HEADER).to_le_bytes().to_vec();
+        }
         OID_802_3_CURRENT_ADDRESS if !sets => value = adapter.mac().to_vec(),
         _ => return NDIS_STATUS_INVALID_OID,
     }
@@ -308,6 +320,12 @@ fn request(machine: &Machine, call: &Call<'_>, kind: Kind) -> u64 {
     }
     let adapter = module.adapter();
     let at = stack::position(&adapter, &module);
+    let own = !machine.ndis.oids.clones.borrow().contains_key(&request);
+    let oid = field!(request, Request, DATA.QUERY_INFORMATION.Oid, u32);
+    if own && NOT_FOR_FILTERS.contains(&oid) {
+        module.own_oid.set(0);
+        return u64::from(NDIS_STATUS_INVALID_OID as u32);
+    }
     let status = down(machine, &adapter, at, request, kind, Issuer::Module(module.clone()));
     if status != status::PENDING && kind == Kind::Regular {
         module.own_oid.set(0);

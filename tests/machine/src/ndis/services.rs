@@ -119,8 +119,8 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         machine.stop(&rule::OBJECT, [call.arg(1), 0, 0], "Shared memory is freed that is none");
         0
     }),
-    function!("NdisGetRoutineAddress", 1, Passive, |_, call| {
-        crate::kernel::entry_of(&text(call.arg(0))).unwrap_or(0)
+    function!("NdisGetRoutineAddress", 1, Passive, |machine, call| {
+        crate::kernel::routine_address(machine, &text(call.arg(0)))
     }),
     function!("NdisEnumerateFilterModules", 5, Passive, |_, call| {
         put::<u32>(call.arg(3), 0);

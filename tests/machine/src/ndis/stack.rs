@@ -4,11 +4,12 @@ use std::rc::Rc;
 use ndis_sys::{
     NDIS_FILTER_ATTACH_PARAMETERS as Attach, NDIS_FILTER_PAUSE_PARAMETERS as Pause,
     NDIS_FILTER_RESTART_PARAMETERS as Restart, NDIS_RESTART_ATTRIBUTES as Attributes,
-    NDIS_RESTART_GENERAL_ATTRIBUTES as General, NDIS_STATUS_INDICATION as Indication, NET_BUFFER_LIST,
-    NET_DEVICE_PNP_EVENT as DeviceEvent, NET_PNP_EVENT_NOTIFICATION as Notification, NetEventFilterPreDetach,
+    NDIS_RESTART_GENERAL_ATTRIBUTES as General, NDIS_STATUS_INDICATION as Indication, NET_BUFFER,
+    NET_BUFFER_LIST, NET_DEVICE_PNP_EVENT as DeviceEvent, NET_PNP_EVENT_NOTIFICATION as Notification,
+    NetEventFilterPreDetach,
 };
 
-use super::adapter::{Adapter, PauseRecord, State as AdapterState};
+use super::adapter::{Adapter, Attributed, PauseRecord, State as AdapterState};
 use super::lists::{self, Owner, chain, link};
 use super::module::{FilterDriver, Module, State};
 use super::{Ndis, status};
@@ -156,10 +157,11 @@ fn attach_parameters(machine: &Machine, adapter: &Adapter, module: &Module) -> u
         BaseMiniportName,
         machine.unicode_string(&format!("\\DEVICE\\{}", adapter.guid()))
     );
-    set!(parameters, Attach, MediaConnectState, ndis_sys::MediaConnectStateConnected);
+    let link = adapter.link_state();
+    set!(parameters, Attach, MediaConnectState, link.connected);
     set!(parameters, Attach, MediaDuplexState, ndis_sys::MediaDuplexStateFull);
-    set!(parameters, Attach, XmitLinkSpeed, 1_000_000_000_u64);
-    set!(parameters, Attach, RcvLinkSpeed, 1_000_000_000_u64);
+    set!(parameters, Attach, XmitLinkSpeed, link.speed);
+    set!(parameters, Attach, RcvLinkSpeed, link.speed);
     set!(parameters, Attach, MiniportMediaType, adapter.settings.medium);
     set!(parameters, Attach, MiniportPhysicalMediaType, ndis_sys::NdisPhysicalMedium802_3);
     set!(parameters, Attach, MacAddressLength, 6u16);
@@ -288,6 +290,7 @@ pub(crate) fn restart(machine: &Machine, adapter: &Rc<Adapter>) {
         return;
     }
     adapter.set_state(AdapterState::Running);
+    adapter.medium_mtu.set(adapter.mtu.get());
     adapter.restart_queued.borrow_mut().clear();
     let modules = adapter.modules.borrow().clone();
     for module in &modules {
@@ -334,7 +337,13 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     set!(general, General, MtuSize, adapter.mtu.get());
     set!(general, General, DataBackFillSize, adapter.settings.backfill);
     set!(parameters, Restart, MiniportMediaType, adapter.settings.medium);
-    set!(parameters, Restart, RestartAttributes, attributes);
+    let told = match adapter.settings.attributes {
+        Attributed::Always => true,
+        Attributed::First => module.restarts.get() == 0,
+        Attributed::Never => false,
+        Attributed::Any => machine.scheduler.choose(2) == 0,
+    };
+    set!(parameters, Restart, RestartAttributes, if told { attributes } else { 0 });
     module.state.set(State::Restarting);
     module.restart_completed.set(None);
     module.transition_thread.set(machine.scheduler.thread_id());
@@ -352,6 +361,7 @@ fn restart_module(machine: &Machine, adapter: &Rc<Adapter>, module: &Rc<Module>)
     }
     machine.memory.free(parameters);
     machine.memory.free(attributes);
+    module.restarts.set(module.restarts.get() + 1);
     if result == status::SUCCESS {
         module.state.set(State::Running);
     } else {
@@ -419,6 +429,7 @@ pub(crate) fn bring_up(machine: &Machine, adapter: &Rc<Adapter>) {
         return;
     }
     adapter.set_state(AdapterState::Paused);
+    adapter.asleep.set(false);
     adapter.unusable.set(false);
     let drivers = machine.ndis.drivers.borrow().clone();
     for driver in drivers.iter().filter(|driver| driver.registered.get()) {
@@ -536,6 +547,7 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
         originated += u64::from(own);
     }
     if originated != 0 {
+        check_lengths(machine, module, &lists);
         check_may_originate(machine, module, originated);
         module.out.set(module.out.get() + originated);
     }
@@ -547,6 +559,29 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
         machine.ndis.lists.give(machine, *list, Owner::Ndis, "sent with NdisFSendNetBufferLists");
     }
     lists
+}
+
+/// Frames that a module originates fit the medium: the bytes of a VLAN tag come on top for those that carry one.
+fn check_lengths(machine: &Machine, module: &Module, sent: &[u64]) {
+    const HEADER: u64 = 14;
+    const TAG: u64 = 4;
+    machine.checked();
+    let mtu = u64::from(module.adapter().medium_mtu.get());
+    for list in sent {
+        if machine.ndis.lists.home(*list) != Some(Owner::Module(module.handle)) {
+            continue;
+        }
+        let mut buffer = field!(*list, NET_BUFFER_LIST, Header.Data.FirstNetBuffer, u64);
+        while buffer != 0 {
+            let length = u64::from(field!(buffer, NET_BUFFER, Head.Data.Length.DataLength, u32));
+            let tagged = || matches!(lists::start_of::<14>(buffer)[12..], [0x81, 0x00] | [0x88, 0xA8]);
+            if length > mtu + HEADER && (length > mtu + HEADER + TAG || !tagged()) {
+                let text = format!("A frame of {length} bytes is sent through an adapter whose MTU is {mtu}");
+                machine.stop_about(&rule::FRAME_TOO_LONG, [0x25, *list, length, mtu], text, *list);
+            }
+            buffer = field!(buffer, NET_BUFFER, Head.Data.Next, u64);
+        }
+    }
 }
 
 /// Whether a handle is that of somebody who originates.

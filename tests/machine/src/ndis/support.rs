@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 
 use crate::kernel::{Call, Function, function};
 use crate::machine::{Machine, current};
-use crate::memory::{field, get, put, text};
+use crate::memory::{field, get, put};
 use crate::rule;
 use crate::sched::Dpc;
 
@@ -141,6 +141,46 @@ fn elapse(timer: u64, context: u64) {
     machine.scheduler.queue_dpc(Some(0), Dpc { object: timer, work });
 }
 
+/// A string for NDIS has a terminator behind its length, and room for it (page "`NDIS_DEVICE_OBJECT_ATTRIBUTES`").
+fn check_terminated(machine: &Machine, what: &str, string: u64) {
+    machine.checked();
+    if string == 0 {
+        return;
+    }
+    let (length, room): (u16, u16) = (get(string), get(string + 2));
+    let terminated = room >= length + 2 && get::<u16>(get::<u64>(string + 8) + u64::from(length)) == 0;
+    if !terminated {
+        let text =
+            format!("{what} of NDIS_DEVICE_OBJECT_ATTRIBUTES has no terminator within its MaximumLength");
+        machine.stop(&rule::NAME_TERMINATED, [string, u64::from(length), u64::from(room)], text);
+    }
+}
+
+/// A string as a reader takes it that goes to the terminator, wherever that is.
+fn to_terminator(string: u64) -> String {
+    if string == 0 {
+        return String::new();
+    }
+    let start: u64 = get(string + 8);
+    let units: Vec<u16> =
+        (0..0x8000).map(|index| get(start + index * 2)).take_while(|unit| *unit != 0).collect();
+    String::from_utf16_lossy(&units)
+}
+
+/// Whether a text is the path of an object, or none.
+fn is_path(name: &str) -> bool {
+    name.is_empty() || name.starts_with('\\') && !name.contains(|letter: char| letter.is_control())
+}
+
+/// Whether a text is a security descriptor: an access control list behind its flags, and nothing behind that.
+fn is_descriptor(sddl: &str) -> bool {
+    let Some(list) = sddl.strip_prefix("D:") else { return sddl.is_empty() };
+    let entries = list.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
+    entries.strip_suffix(')').is_some_and(|entries| {
+        entries.split(')').all(|entry| entry.starts_with('(') && entry.matches(';').count() == 5)
+    })
+}
+
 fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {
     let attributes = call.arg(1);
     let driver = machine
@@ -164,13 +204,23 @@ fn register_device(machine: &Machine, call: &Call<'_>) -> u64 {
         NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES,
         ndis_sys::NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
     );
+    let names = [
+        ("DeviceName", field!(attributes, Device, DeviceName, u64)),
+        ("SymbolicName", field!(attributes, Device, SymbolicName, u64)),
+        ("DefaultSDDLString", field!(attributes, Device, DefaultSDDLString, u64)),
+    ];
+    for (what, string) in names {
+        check_terminated(machine, what, string);
+    }
     let table = field!(attributes, Device, MajorFunctions, u64);
     let mut dispatch = [0; 28];
     for (index, routine) in dispatch.iter_mut().enumerate() {
         *routine = get(table + index as u64 * 8);
     }
-    let symbolic = text(field!(attributes, Device, SymbolicName, u64));
-    let sddl = text(field!(attributes, Device, DefaultSDDLString, u64));
+    let [name, symbolic, sddl] = names.map(|(_, string)| to_terminator(string));
+    if !is_path(&name) || !is_path(&symbolic) || !is_descriptor(&sddl) {
+        return u64::from(NDIS_STATUS_INVALID_PARAMETER as u32);
+    }
     let object = machine.io.add_device(driver, symbolic, sddl, dispatch);
     put(call.arg(2), object);
     put(call.arg(3), object);

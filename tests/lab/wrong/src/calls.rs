@@ -106,7 +106,6 @@ calls! {
         NdisAcquireRWLockRead(lock, state, flags);
         NdisAcquireRWLockWrite(lock, state, flags);
         NdisReleaseRWLock(lock, state);
-        NdisFRestartComplete(module, status);
         NdisFIndicateReceiveNetBufferLists(module, lists, port, count, flags);
         NdisFReturnNetBufferLists(module, lists, flags);
         NdisAllocateNetBufferListContext(list, size, backfill, tag);

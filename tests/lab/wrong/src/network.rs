@@ -88,7 +88,7 @@ pub(crate) fn restart_later() {
 }
 
 extern "system" fn restarted(_object: usize, item: usize) {
-    NdisFRestartComplete(module(), 0);
+    unsafe { NdisFRestartComplete(MODULE.load(SeqCst).cast(), 0) };
     IoFreeWorkItem(item);
 }
 
@@ -178,7 +178,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
         indicate();
     }),
     ("restart-complete-unasked", || {
-        NdisFRestartComplete(module(), 0);
+        unsafe { NdisFRestartComplete(MODULE.load(SeqCst).cast(), 0) };
     }),
     ("oid-two-at-once", || {
         ask();

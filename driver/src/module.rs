@@ -67,9 +67,8 @@ enum Restarting {
 struct Restarted {
     /// Whether there are handlers and memory for frames.
     ready: bool,
-    /// Bind requests with lower tickets asked for no other restart than this one. None if the handlers were not wanted
-    /// when it began: then another is needed for all of them.
-    answers: Option<Ticket>,
+    /// Bind requests with lower tickets were queued when the restart began, and are answered by it.
+    answers: Ticket,
 }
 
 /// See the module's description.
@@ -252,30 +251,31 @@ impl Module {
         let runs = self.restarting.with(passive, |restarting, _| {
             let runs = *restarting == Restarting::Reported(restarted);
             if runs {
-                self.run(restarting);
+                *restarting = Restarting::Settled;
+                self.run(restarted.ready);
             }
             runs
         });
-        // Requests that a pause overtook wait for the restart that follows it.
-        if let (true, false, Some(mark)) = (runs, restarted.ready, restarted.answers) {
-            let refused =
-                if self.knows_mtu() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
-            self.refuse_binds(passive, Some(mark), refused);
+        if !runs || restarted.ready {
+            return;
         }
+        self.refuse_waiting();
+        let refused =
+            if self.knows_mtu() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
+        self.refuse_binds(passive, Some(restarted.answers), refused);
     }
 
-    /// The module runs, and its gate is open if frames can be sent.
-    fn run(&self, restarting: &mut Restarting) {
-        let Restarting::Reported(Restarted { ready, .. }) = *restarting else { return };
-        *restarting = Restarting::Settled;
-        let runs = self.life.go(Edge::Restarted);
-        debug_assert!(runs.is_ok(), "a restart is completed once");
+    /// The module runs, and its gate is open if `ready`.
+    fn run(&self, ready: bool) {
         let proof = self.path.claim().filter(|_| ready);
         let opened = proof.is_some();
         if let Some(proof) = proof {
             proof.open();
         }
+        // Before the state: what runs and is not usable stays so until the next restart.
         self.usable.store(opened, Ordering::SeqCst);
+        let runs = self.life.go(Edge::Restarted);
+        debug_assert!(runs.is_ok(), "a restart is completed once");
         trace::restarted(self.info.if_index, self.mtu.load(Ordering::Relaxed), opened);
     }
 
@@ -407,11 +407,10 @@ impl Filter for Module {
         this.life.go(Edge::Restart).map_err(|_| NDIS_STATUS_FAILURE)?;
         this.learn_mtu(passive, attributes);
         // Requests that come from here on ask for another restart, and are answered by that one.
-        let mark = this.binding.mark();
+        let answers = this.binding.mark();
         this.usable.store(false, Ordering::SeqCst);
         let ready = Self::prepare(this, passive);
-        let answers = this.asked.load(Ordering::SeqCst).then_some(mark);
-        if answers.is_some() {
+        if this.asked.load(Ordering::SeqCst) {
             // Nothing may be sent before this has returned, and no request is answered before frames may be sent.
             let restarted = Restarted { ready, answers };
             this.restarting.with(passive, |restarting, _| *restarting = Restarting::Pending(restarted));
@@ -420,6 +419,7 @@ impl Filter for Module {
         }
         this.life.go(Edge::Restarted).map_err(|_| NDIS_STATUS_FAILURE)?;
         trace::restarted(this.info.if_index, this.mtu.load(Ordering::Relaxed), false);
+        this.refuse_waiting();
         fence(Ordering::SeqCst);
         if !this.binding.is_empty() {
             Self::kick(this);
@@ -430,8 +430,10 @@ impl Filter for Module {
     /// Closes the gate whether or not anything is outstanding, and refuses the requests that wait for slots.
     fn pause(this: &Shared<Self>, passive: &mut Passive<'_>) -> Pause {
         let close = this.restarting.with(passive, |restarting, _| {
-            // NDIS pauses as soon as it knows of the restart, perhaps before the worker has gone on.
-            this.run(restarting);
+            // NDIS pauses as soon as it knows of the restart, perhaps before the worker has opened the gate.
+            if let Restarting::Reported(_) = core::mem::replace(restarting, Restarting::Settled) {
+                this.run(false);
+            }
             this.life.go(Edge::Pause).ok()?;
             this.counters.pauses.add(1);
             this.pausing_since.store(time::microseconds(), Ordering::Relaxed);

@@ -87,11 +87,11 @@ impl Module {
         let (irp, disposition) = request.pend(this.clone());
         // A pause that ends here is completed when this returns.
         let mut last = None;
-        // First come, first served.
-        if this.waiting.load(Ordering::SeqCst) != 0 {
-            Self::wait(this, passive, irp, &mut last);
+        // First come, first served. A restart that is on ends soon, and nothing may be sent before.
+        if this.waiting.load(Ordering::SeqCst) != 0 || this.life.state() == State::Restarting {
+            Self::wait(this, irp);
         } else if let Err(irp) = this.begin(passive, irp, &mut last) {
-            Self::wait(this, passive, irp, &mut last);
+            Self::wait(this, irp);
         }
         disposition
     }
@@ -144,37 +144,31 @@ impl Module {
         }
     }
 
-    /// Queues a pending request until slots come back.
-    fn wait(
-        this: &Shared<Self>,
-        passive: &Passive<'_>,
-        irp: PendingIrp<Self>,
-        last: &mut Option<PauseComplete>,
-    ) {
-        // While this share is held no pause completes, so none completes with a request in the queue.
-        let Some(share) = this.path.enter() else {
-            Self::refuse_paused(irp);
-            return;
-        };
+    /// Queues a pending request until slots come back, or a restart is complete.
+    fn wait(this: &Shared<Self>, irp: PendingIrp<Self>) {
         let (frames, _) = extent(&irp);
         this.waiting.fetch_add(1, Ordering::SeqCst);
         this.counters.frames_waiting.add(u64::from(frames));
         this.queue.push(irp);
-        // Slots may have come back in between; the worker looks again.
+        // Slots may have come back in between, or the restart has ended; the worker looks again.
         Self::kick(this);
-        this.refuse_if_pausing();
-        this.give_back(passive, Some(share), last);
+        this.refuse_if_closed();
     }
 
-    /// After a request was put into the queue: a pause that has looked there before refuses nothing more.
-    fn refuse_if_pausing(&self) {
+    /// After a request was put into the queue: whatever closed the gate may have looked there before.
+    fn refuse_if_closed(&self) {
         fence(Ordering::SeqCst);
-        if self.life.state() != State::Running {
+        let opens = match self.life.state() {
+            State::Restarting => true,
+            State::Running => self.is_usable(),
+            _ => false,
+        };
+        if !opens {
             self.refuse_waiting();
         }
     }
 
-    /// Refuses all requests that wait for slots: the module pauses.
+    /// Refuses all requests that wait: the gate is closed, and no restart is on that may open it.
     pub(crate) fn refuse_waiting(&self) {
         fence(Ordering::SeqCst);
         while let Some(irp) = self.queue.pop() {
@@ -191,8 +185,7 @@ impl Module {
     /// Starts requests that wait, in order, as far as the slots go; true if there are more and the run is long enough.
     /// One thread at a time calls this.
     pub(crate) fn start_waiting(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
-        // While this share is held no pause completes, so a request that goes back into the queue is found there. A
-        // closed gate needs nothing from here: its pause refuses what waits.
+        // A closed gate needs nothing from here: its pause refuses what waits, or a restart opens it.
         let Some(share) = this.path.enter() else { return false };
         let mut last = None;
         let (mut frames, mut bytes) = (0, 0);
@@ -211,7 +204,7 @@ impl Module {
                 }
                 Err(irp) => {
                     this.queue.push_front(irp);
-                    this.refuse_if_pausing();
+                    this.refuse_if_closed();
                     break false;
                 }
             }

@@ -11,6 +11,7 @@ mod inf_lint;
 mod linux_wdk;
 mod outside;
 mod package;
+mod package_flow;
 mod process;
 mod signing;
 mod test;

@@ -1,9 +1,10 @@
 //! What others run: the workflows and cargo-make's tasks.
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{debian, process};
+use crate::{debian, package_flow, process};
 
 /// The version of a tool, from `workspace.metadata.tools`.
 fn version(tool: &str) -> Result<String> {
@@ -45,15 +46,16 @@ pub(crate) fn workflows() -> Result<()> {
     Ok(())
 }
 
-/// Checks that cargo-make lists every task of the makefile, and runs one.
-pub(crate) fn makefile() -> Result<()> {
+/// The real cargo-make, built once.
+fn cargo_make() -> Result<PathBuf> {
     let version = version("cargo-make")?;
-    let place = process::root().join("target/cargo-make").join(&version);
-    let program = place.join("bin/cargo-make");
+    let place = process::root().join("target/cargo-make");
+    let root = place.join(&version);
+    let program = root.join("bin/cargo-make");
     if !program.exists() {
         // Only lists and delegates here: it need not be fast, nor fetch anything, nor be debugged.
         let mut install = process::cargo();
-        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
+        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", place.join("build"));
         install.args([
             "install",
             "--quiet",
@@ -63,8 +65,14 @@ pub(crate) fn makefile() -> Result<()> {
             "--version",
             &version,
         ]);
-        process::run(install.arg("--root").arg(&place).arg("cargo-make"))?;
+        process::run(install.arg("--root").arg(&root).arg("cargo-make"))?;
     }
+    Ok(program)
+}
+
+/// Checks that cargo-make lists every task of the makefile, that one runs, and what it does in the driver's folder.
+pub(crate) fn makefile() -> Result<()> {
+    let program = cargo_make()?;
     let make = |argument: &str| {
         let mut make = process::command(&program);
         make.args(["make", "--disable-check-for-updates", argument]);
@@ -80,7 +88,7 @@ pub(crate) fn makefile() -> Result<()> {
     let linted = make("inf-lint")?;
     ensure!(linted.contains("no fault"), "cargo make inf-lint says: {linted}");
     println!("cargo make lists {} tasks of this project", tasks.len());
-    Ok(())
+    package_flow::check(&program)
 }
 
 #[cfg(test)]

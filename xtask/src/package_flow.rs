@@ -20,7 +20,7 @@ name=${0##*/}
 write() { printf '%s\n' "$*" >>"$TRACE"; }
 case $name in
 cargo)
-    case $1 in metadata | --version) exec "$REAL_CARGO" "$@" ;; esac
+    case $1 in metadata | --version) export PATH="$REAL_PATH"; exec "$REAL_CARGO" "$@" ;; esac
     write "$name $*"
     ;;
 rust-script)
@@ -171,6 +171,7 @@ impl Place {
             .args(arguments);
         let path = std::env::var("PATH").unwrap_or_default();
         make.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
+        make.env("REAL_PATH", &path);
         make.env("REAL_CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         make.env("TRACE", &trace).env_remove("CARGO").env_remove("CARGO_TARGET_DIR");
         let output = make.output().context("cannot start cargo-make")?;

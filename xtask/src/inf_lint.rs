@@ -26,6 +26,8 @@ const FILTER_CLASSES: [&str; 9] = [
     "custom",
     "provider_address",
 ];
+/// The lowest of them that sees Ethernet frames of a Wi-Fi adapter, as npcap shows; lower ones may see native 802.11.
+const LOWEST_FOR_WIFI: &str = "compression";
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +199,7 @@ impl Lint {
         }
     }
 
-    /// The build of `NTamd64.10.0...16299`.
+    /// The build of `NTamd64.10.0...19041`.
     fn target(&mut self, manufacturer: &str, target: &str, arch: Arch) -> Option<u32> {
         let rest = target.strip_prefix("NT").and_then(|rest| rest.strip_prefix(arch.inf()));
         let Some(rest) = rest else {
@@ -413,6 +415,15 @@ impl Lint {
         }
         let media = find("Ndi\\Interfaces", "FilterMediaTypes").unwrap_or_default();
         let media: Vec<&str> = media.split(',').map(str::trim).collect();
+        let place = |class: &str| FILTER_CLASSES.iter().position(|known| *known == class);
+        if let Some(class) = class.as_deref().filter(|_| media.contains(&"wlan"))
+            && place(class) > place(LOWEST_FOR_WIFI)
+        {
+            let text = format!(
+                "with wlan among FilterMediaTypes the class is {LOWEST_FOR_WIFI} or above, not {class}"
+            );
+            self.fault(section, "HKR,Ndi,FilterClass", "filter-class", text);
+        }
         for wanted in ["ethernet", "wlan"] {
             if !media.contains(&wanted) {
                 let text = format!("FilterMediaTypes has no {wanted}");
@@ -515,7 +526,7 @@ mod tests {
     }
 
     /// What is changed in the right INF, and the rule and section that find it.
-    const WRONG: [(&str, &str, &str, &str); 24] = [
+    const WRONG: [(&str, &str, &str, &str); 25] = [
         ("Class       = NetService", "Class       = NetTrans", "version", "Version"),
         ("$Windows NT$", "$Chicago$", "version", "Version"),
         ("CatalogFile = sluice.cat", "", "catalog", "Version"),
@@ -548,7 +559,8 @@ mod tests {
             "Install.Drivers.Remove.Services",
         ),
         ("HKR, Ndi, CoServices", "HKLM, Ndi, CoServices", "isolation", "Install.Component"),
-        ("FilterClass,, custom", "FilterClass,, firewall", "filter-class", "Install.Component"),
+        ("FilterClass,, compression", "FilterClass,, firewall", "filter-class", "Install.Component"),
+        ("FilterClass,, compression", "FilterClass,, custom", "filter-class", "Install.Component"),
         ("FilterType, 0x00010001, 2", "FilterType, 0x00010001, 3", "filter-type", "Install.Component"),
         ("\"ethernet, wlan\"", "\"ethernet\"", "interfaces", "Install.Component"),
         ("StartType      = 1", "StartType      = 2", "service", "Service.Drivers"),

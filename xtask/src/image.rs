@@ -79,14 +79,19 @@ fn promised(inf: &Path, architecture: &str) -> Result<Vec<(String, Option<u32>)>
     Ok(targets)
 }
 
+/// A section's name and rights.
+struct Section {
+    name: String,
+    rights: String,
+}
+
 /// What of an image is told.
 struct Image {
     /// As an INF names it.
     architecture: &'static str,
     checksum: u32,
     traits: Vec<&'static str>,
-    /// Names and rights.
-    sections: Vec<(String, String)>,
+    sections: Vec<Section>,
     /// Functions by module.
     imports: BTreeMap<String, Vec<String>>,
     exports: Vec<String>,
@@ -123,7 +128,7 @@ impl Image {
 
     fn report(&self) -> String {
         let sections: Vec<String> =
-            self.sections.iter().map(|(name, rights)| format!("{name} {rights}")).collect();
+            self.sections.iter().map(|section| format!("{} {}", section.name, section.rights)).collect();
         let imports: Vec<String> =
             self.imports.iter().map(|(module, names)| format!("{} from {module}", names.len())).collect();
         let newest = self.newest().map_or("none".to_owned(), |(release, function)| {
@@ -222,7 +227,7 @@ fn examine(data: &[u8]) -> Result<(Image, Vec<String>)> {
 }
 
 /// Sections with their rights, and what is wrong with them.
-fn sections(file: &PeFile64<'_>) -> Result<(Vec<(String, String)>, Vec<String>)> {
+fn sections(file: &PeFile64<'_>) -> Result<(Vec<Section>, Vec<String>)> {
     let code = code(file)?;
     let import_table = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_IMPORT);
     let import_table = import_table.map(|directory| directory.virtual_address.get(LE));
@@ -253,7 +258,7 @@ fn sections(file: &PeFile64<'_>) -> Result<(Vec<(String, String)>, Vec<String>)>
         if holds_code && has(pe::IMAGE_SCN_MEM_DISCARDABLE.0) {
             faults.push(format!("section {name} holds code and is discardable"));
         }
-        sections.push((name, rights));
+        sections.push(Section { name, rights });
     }
     Ok((sections, faults))
 }

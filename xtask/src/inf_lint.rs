@@ -513,7 +513,7 @@ mod tests {
     }
 
     fn lint(text: &str, name: &str) -> Vec<Fault> {
-        let path = std::env::temp_dir().join(format!("sluice-lint-{}-{name}.inf", std::process::id()));
+        let path = crate::process::scratch(&format!("lint-{name}.inf"));
         std::fs::write(&path, text).unwrap();
         let found = faults(&path, Arch::X64).unwrap();
         std::fs::remove_file(&path).unwrap();

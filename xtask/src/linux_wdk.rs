@@ -220,8 +220,10 @@ fn link(target: &Path, link: &Path) -> Result<()> {
         return Ok(());
     }
     #[cfg(unix)]
-    std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot link {}", link.display()))?;
-    Ok(())
+    return std::os::unix::fs::symlink(target, link)
+        .with_context(|| format!("cannot link {}", link.display()));
+    #[cfg(not(unix))]
+    bail!("{}: what stands in for the WDK is made on Linux only", link.display())
 }
 
 /// `Include/<version>/km` with an overlay in `km/crt`, where the search starts.

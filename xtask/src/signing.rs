@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn refused(name: &str, text: &str) -> String {
-        let path = std::env::temp_dir().join(format!("sluice-signer-{}-{name}", std::process::id()));
+        let path = process::scratch(&format!("signer-{name}"));
         fs::write(&path, text).unwrap();
         let said = Signer::from_file(&path).err();
         fs::remove_file(&path).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn made(options: &[&str]) -> String {
-        let key = std::env::temp_dir().join(format!("sluice-key-{}-{}", std::process::id(), options.len()));
+        let key = process::scratch(&format!("key-{}", options.len()));
         let mut openssl = process::command("openssl");
         openssl.args([
             "req",

@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn an_import_from_elsewhere_is_refused() {
         // The tracelogging crate names one function of it, which the linker drops.
-        let faults = faults(&renamed(b"ndis.sys\0\0\0", b"rpcrt4.dll\0")).unwrap();
+        let faults = faults(&renamed(b"ntoskrnl.exe", b"rpcrt4.dll\0\0")).unwrap();
         assert!(faults.iter().all(|fault| fault.contains("from rpcrt4.dll")), "{faults:?}");
         assert!(!faults.is_empty());
     }

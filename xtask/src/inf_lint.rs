@@ -13,7 +13,7 @@ const CLASS_GUID: &str = "{4D36E974-E325-11CE-BFC1-08002BE10318}";
 /// `NCF_LW_FILTER`.
 const CHARACTERISTICS: u32 = 0x40000;
 /// From this build on network services run from the driver store (DIRID 13); below it from `drivers` (DIRID 12).
-const STORE_BUILD: u32 = 25_319;
+pub(crate) const STORE_BUILD: u32 = 25_319;
 /// Classes of modifying filters, from the top of the stack to its bottom.
 const FILTER_CLASSES: [&str; 9] = [
     "scheduler",

@@ -14,6 +14,8 @@ mod outside;
 mod package;
 mod package_flow;
 mod process;
+#[cfg(test)]
+mod scripts;
 mod signing;
 mod test;
 mod toolchain;

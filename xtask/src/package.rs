@@ -24,10 +24,11 @@ pub(crate) struct Options {
 }
 
 /// Everything in the folder; signed files last.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
     "README.md",
     "prepare.ps1",
     "install.ps1",
+    "upgrade.ps1",
     "uninstall.ps1",
     "verifier.ps1",
     "stress.ps1",

@@ -279,6 +279,55 @@ mod tests {
         assert!(!differences(&flow, &expected(Arch::Arm64)).is_empty());
     }
 
+    /// A crate with the driver's way of staging its template, built by the real cargo.
+    #[test]
+    fn the_template_is_copied_again_when_the_copy_is_gone_and_only_then() {
+        let folder = process::scratch("template");
+        fs::create_dir_all(folder.join("src")).unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("Cargo.toml", "[package]\nname = \"staged\"\nedition = \"2024\"\n\n[workspace]\n");
+        write("src/lib.rs", "");
+        write("kept.inx", "1");
+        fs::copy(process::root().join("driver/template.rs"), folder.join("template.rs")).unwrap();
+        write(
+            "build.rs",
+            "mod template;\nfn main() {\n    use std::{fs, io::Write, path::Path};\n    \
+             template::stage(Path::new(\"kept.inx\"), Path::new(\"staged.inx\")).unwrap();\n    \
+             let mut runs = fs::OpenOptions::new().create(true).append(true).open(\"target/runs\").unwrap();\n    \
+             runs.write_all(b\".\").unwrap();\n}\n",
+        );
+        let runs = || {
+            let mut build = process::cargo();
+            build.current_dir(&folder).args(["build", "--quiet", "--offline"]);
+            process::run(build.env("CARGO_TARGET_DIR", folder.join("target"))).unwrap();
+            let staged = fs::read_to_string(folder.join("staged.inx")).unwrap();
+            (staged, fs::read(folder.join("target/runs")).unwrap().len())
+        };
+        assert_eq!(runs().0, "1");
+        // The copy is younger than the run that made it, so cargo looks once more.
+        let (_, settled) = runs();
+        assert_eq!(runs(), ("1".to_owned(), settled));
+        fs::remove_file(folder.join("staged.inx")).unwrap();
+        let (staged, again) = runs();
+        assert_eq!((staged.as_str(), again), ("1", settled + 1));
+        write("kept.inx", "2");
+        assert_eq!(runs().0, "2");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_makefile_names_the_versions_of_the_manifest_and_the_build_of_the_inf() {
+        let driver = Makefiles::of_this_checkout().unwrap().driver;
+        let manifest = fs::read_to_string(process::root().join("Cargo.toml")).unwrap();
+        let version = manifest.lines().find_map(|line| line.strip_prefix("wdk-build = ")).unwrap();
+        assert!(driver.contains(&format!("//! wdk-build = {version}\n")), "wdk-build is {version}");
+        let workflow = fs::read_to_string(process::root().join(".github/workflows/windows.yml")).unwrap();
+        let document = fs::read_to_string(process::root().join("docs/install.md")).unwrap();
+        for text in [&driver, &workflow, &document] {
+            assert!(text.contains(&format!(".10.0.0.{}", crate::inf_lint::STORE_BUILD)));
+        }
+    }
+
     #[test]
     fn only_the_script_for_windows_is_replaced() {
         let made = with_load_script("a\nload_script = 'x'\nwindows_load_script = '''\nold\n'''\nb\n", "new");

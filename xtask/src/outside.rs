@@ -97,6 +97,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_program_of_a_step_on_windows_must_succeed() {
+        let path = process::root().join(".github/workflows/windows.yml");
+        let text = fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let steps: Vec<_> = lines.iter().enumerate().filter(|(_, line)| **line == "run: |").collect();
+        assert!(!steps.is_empty());
+        for (index, _) in steps {
+            assert_eq!(
+                lines[index + 1],
+                "$PSNativeCommandUseErrorActionPreference = $true",
+                "line {}",
+                index + 2
+            );
+        }
+        for line in lines.iter().filter(|line| line.contains("cargo ") && !line.contains("metadata")) {
+            let locked = line.contains("--locked") || line.contains("cargo xtask");
+            assert!(locked, "{line}: takes other versions than Cargo.lock has");
+        }
+    }
+
+    #[test]
     fn documents_name_the_wdk_of_the_manifest() {
         let wdk = version("wdk").unwrap();
         for name in ["README.md", "docs/install.md"] {

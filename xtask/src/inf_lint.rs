@@ -586,6 +586,22 @@ mod tests {
         }
     }
 
+    /// Where a filter sits over Wi-Fi is said three times.
+    #[test]
+    fn template_and_document_have_one_word_on_the_class() {
+        let read = |name: &str| std::fs::read_to_string(crate::process::root().join(name)).unwrap();
+        let class =
+            right().lines().find_map(|line| line.strip_prefix("HKR, Ndi, FilterClass,, ").map(str::to_owned));
+        let class = class.unwrap();
+        assert!(read("inf/sluice.inx").contains(&format!("Class {class} sits above it")));
+        assert!(read("docs/install.md").contains(&format!("`FilterClass` is `{class}`")));
+        for text in [read("inf/sluice.inx"), read("docs/install.md")] {
+            assert!(text.contains("NdisMedium802_3") && text.contains("To be seen on Windows"));
+        }
+        let driver = read("driver/src/module.rs");
+        assert!(driver.contains("NdisMedium802_3") && driver.contains("NDIS_STATUS_UNSUPPORTED_MEDIA"));
+    }
+
     #[test]
     fn fields_keep_commas_inside_quotes() {
         assert_eq!(fields("HKR, Ndi, Help,, \"a, b\""), ["HKR", "Ndi", "Help", "", "a, b"]);

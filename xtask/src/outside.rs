@@ -118,11 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn documents_name_the_wdk_of_the_manifest() {
+    fn documents_name_the_tools_of_the_manifest() {
         let wdk = version("wdk").unwrap();
-        for name in ["README.md", "docs/install.md"] {
-            let text = fs::read_to_string(process::root().join(name)).unwrap();
-            assert!(text.contains(&wdk), "{name} does not name WDK {wdk}");
+        let readme = fs::read_to_string(process::root().join("README.md")).unwrap();
+        assert!(readme.contains(&wdk), "README.md does not name WDK {wdk}");
+        let install = fs::read_to_string(process::root().join("docs/install.md")).unwrap();
+        for (tool, name) in
+            [("wdk", "WDK"), ("llvm", "LLVM"), ("cargo-make", "cargo-make"), ("cargo-wdk", "cargo-wdk")]
+        {
+            let version = version(tool).unwrap();
+            assert!(
+                install.contains(name) && install.contains(&version),
+                "install.md names no {name} {version}"
+            );
         }
         assert_eq!(
             crate::linux_wdk::WDK_VERSION,

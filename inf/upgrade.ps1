@@ -62,7 +62,15 @@ $off = @(Get-NetAdapterBinding -ComponentID Sluice_sluice -ErrorAction SilentlyC
 if (-not $PSCmdlet.ShouldProcess($Inf, "Replace the installed filter by version $new, restarting the stack of each adapter twice")) {
     return
 }
-& (Join-Path $PSScriptRoot 'uninstall.ps1') -Force:$Force -KeepCertificate -KeepPackages
+try {
+    & (Join-Path $PSScriptRoot 'uninstall.ps1') -Force:$Force -KeepCertificate -KeepPackages
+} catch {
+    $service = Get-Service -Name sluice -ErrorAction SilentlyContinue
+    if ($service -and $service.Status -eq 'StopPending') {
+        Write-Warning 'The old version is removed when its last handle is closed: then, or after a restart of Windows, run install.ps1.'
+    }
+    throw
+}
 try {
     & (Join-Path $PSScriptRoot 'install.ps1') -Inf $Inf
 } catch {

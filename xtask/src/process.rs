@@ -50,10 +50,12 @@ fn for_this_workspace(mut cargo: Command) -> Command {
     cargo
 }
 
-/// A place for a file that a test makes and removes again; no other work has it.
+/// A place for a file that a test makes and removes again; no other test and no other work has it.
 #[cfg(test)]
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    let folder = root().join("target/tmp").join(std::process::id().to_string());
+    static TAKEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = TAKEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = root().join("target/tmp").join(format!("{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("target can be written to");
     folder.join(name)
 }

@@ -189,6 +189,46 @@ fn every_script_is_powershell_for_administrators_that_can_be_asked_what_it_would
     }
 }
 
+/// What of an uninstallation is not looked at after the last thing was removed, and what is asked in the wrong place.
+fn uninstall_faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    // Empty when the only card is unplugged.
+    if text.contains("Get-NetAdapterBinding") {
+        faults.push("a binding tells nothing of the component".to_owned());
+    }
+    let after = text.rsplit("ShouldProcess(").next().unwrap_or_default();
+    let (looked, claimed) = after.split_once("\nif ($left) {\n    throw").unwrap_or(("", after));
+    for (what, by) in [
+        ("component", "Get-Component"),
+        ("component, by netcfg", "netcfg.exe -q"),
+        ("service", "Get-Service -Name sluice"),
+        ("state of the service", "StopPending"),
+        ("driver's file", "System32\\drivers\\sluice.sys"),
+        ("driver store", "DriverStore\\FileRepository"),
+        ("certificate", "Get-Imported"),
+    ] {
+        if !looked.contains(by) {
+            faults.push(format!("the {what} is not looked at before the script claims that it is gone"));
+        }
+    }
+    if !claimed.contains("Write-Output") || looked.contains("Write-Output") {
+        faults.push("the claim comes before the look".to_owned());
+    }
+    let first = text.find("ShouldProcess(").unwrap_or(0);
+    if !text.get(..first).is_some_and(|before| before.contains("Get-Process -Name sluice")) {
+        faults.push("holders are not named before anything is removed".to_owned());
+    }
+    faults
+}
+
+#[test]
+fn uninstalling_names_the_holders_first_and_looks_before_it_claims() {
+    let text = std::fs::read_to_string(process::root().join("inf/uninstall.ps1")).unwrap();
+    assert_eq!(uninstall_faults(&text), Vec::<String>::new());
+    let blind = text.replace("if (Get-Component) {\n    $left", "if ($false) {\n    $left");
+    assert_eq!(uninstall_faults(&blind).len(), 1);
+}
+
 #[test]
 fn a_script_with_a_fault_is_found() {
     assert!(!syntax_faults("if ($x -eq 1 { Write-Output 'x' }").is_empty());

@@ -85,7 +85,7 @@ struct Section {
     rights: String,
 }
 
-/// What of an image is told.
+/// What is reported of an image.
 struct Image {
     /// As an INF names it.
     architecture: &'static str,
@@ -146,7 +146,7 @@ impl Image {
     }
 }
 
-/// Reads the image; returns what is told of it and every fault found.
+/// Reads the image; returns what is reported of it and every fault found.
 fn examine(data: &[u8]) -> Result<(Image, Vec<String>)> {
     let file = PeFile64::parse(data).context("not a 64-bit PE image")?;
     let mut faults = Vec::new();
@@ -201,15 +201,18 @@ fn examine(data: &[u8]) -> Result<(Image, Vec<String>)> {
             None => "a function by its ordinal".to_owned(),
         };
         if !ALLOWED_IMPORTS.contains(&module.as_str()) {
-            faults.push(format!("imports {name} from {module}, of which a driver does not load"));
+            faults.push(format!(
+                "imports {name} from {module}; a filter driver has {} only",
+                ALLOWED_IMPORTS.join(", ")
+            ));
         } else if imports::since(&name).is_none() {
             faults.push(format!(
-                "imports {name}, of which xtask/src/imports.rs does not say which Windows exports it: look up its page"
+                "imports {name}, for which xtask/src/imports.rs names no Windows: add the one that its page names"
             ));
         }
         imports.entry(module).or_default().push(name);
     }
-    // What is exported is called by whoever imports it, while this image is being loaded too; and DllInitialize is
+    // Another image that imports an export may call it while this one is still being loaded; and DllInitialize is
     // called before what it calls need be there (`tests/lab/README.md`, code that is not there).
     let mut exports = Vec::new();
     for export in file.exports()? {

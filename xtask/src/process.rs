@@ -18,7 +18,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// What is not the inner build's. The outer `cargo run` sets the first three for the crate of this program; the others
-/// may be somebody's for all of their builds, and would replace the flags of `.cargo/config.toml` and of the driver.
+/// may be set for all builds of a user, and would replace the flags of `.cargo/config.toml` and of the driver.
 const NOT_INHERITED: [&str; 7] = [
     "CARGO_MANIFEST_DIR",
     "CARGO_PKG_NAME",
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_sets_for_all_builds_moves_or_changes_none_of_ours() {
+    fn what_a_user_sets_for_all_builds_moves_or_changes_none_of_ours() {
         for cargo in [cargo(), cargo_of("nightly")] {
             let set = |name: &str| cargo.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value);
             assert_eq!(set("RUSTFLAGS"), Some(None), "it would be inherited");

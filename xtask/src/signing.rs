@@ -59,7 +59,7 @@ impl Signer {
             let mut openssl = process::command("openssl");
             openssl.args(["req", "-x509", "-newkey", "rsa:3072", "-sha256", "-nodes", "-days", "3650"]);
             openssl.args(["-config", "/dev/null", "-subj", "/CN=Sluice test certificate"]);
-            // Not a certification authority: trusted on the test machine, it vouches for nobody else.
+            // Not a certification authority: trusted on the test machine, it vouches for no other certificate.
             for extension in [
                 "basicConstraints=critical,CA:FALSE",
                 "keyUsage=critical,digitalSignature",

@@ -93,6 +93,10 @@ $component = Get-ChildItem 'HKLM:\SYSTEM\CurrentControlSet\Control\Network\{4D36
 if (-not $component) {
     throw 'netcfg reports success, but the network component is not there. Look at setupapi.dev.log.'
 }
+$used = Get-Staged | Where-Object { $_.Driver -eq $component.GetValue('InfPath') }
+if (-not $used -or [version] $used.Version -ne $new) {
+    throw "The network component is there, but not of version ${new}: its INF is $($component.GetValue('InfPath'))."
+}
 foreach ($package in $staged | Where-Object { $_.Driver -ne $component.GetValue('InfPath') }) {
     & pnputil.exe /delete-driver $package.Driver
     if ($LASTEXITCODE -ne 0) {

@@ -67,6 +67,74 @@ const FAULT_FLAGS: u32 = 0x4 | 0x40000;
 /// What stands by a deprecated flag. The rule class in its place needs DIF mode, which Windows 11 brought.
 const OLDER_ONLY: &str = "before build 22000";
 
+/// Programs that the scripts call, and those of their switches that are used, each from its page or its own help.
+const SWITCHES: [(&str, &[&str]); 7] = [
+    (
+        "verifier.exe",
+        &["/rc", "/flags", "/driver", "/query", "/querysettings", "/reset", "/faultssystematic"],
+    ),
+    ("netcfg.exe", &["-v", "-l", "-c", "-i", "-q", "-u"]),
+    ("pnputil.exe", &["/delete-driver"]),
+    ("bcdedit.exe", &["/set"]),
+    ("wpr.exe", &["-start", "-stop", "-filemode"]),
+    ("tracerpt.exe", &["-o", "-of", "-y"]),
+    ("sc.exe", &[]),
+];
+/// The words that follow `/faultssystematic`, of which the scripts use some.
+const SYSTEMATIC: [&str; 10] = [
+    "enableboottime",
+    "disableboottime",
+    "recordboottime",
+    "resetboottime",
+    "enableruntime",
+    "disableruntime",
+    "recordruntime",
+    "resetruntime",
+    "querystatistics",
+    "incrementcounter",
+];
+
+/// Programs that no table has, and switches that they do not have.
+fn switch_faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        let mut fault = |what: String| faults.push(format!("line {}: {what}", index + 1));
+        let words: Vec<&str> = line
+            .split(|character: char| character.is_whitespace() || ",'()".contains(character))
+            .filter(|word| !word.is_empty())
+            .collect();
+        // The script's own function for verifier, its variables, or the program itself.
+        let called = words.iter().position(|word| word.ends_with(".exe")).filter(|at| *at > 0);
+        let called = called.filter(|at| words.get(at - 1).is_some_and(|before| before.ends_with('&')));
+        let arguments = match called {
+            Some(at) => Some((words[at], at + 1)),
+            None if line.contains("Invoke-Verifier") || line.contains("$options = ") => {
+                Some(("verifier.exe", 0))
+            }
+            None => None,
+        };
+        let Some((program, start)) = arguments else { continue };
+        let Some((_, switches)) = SWITCHES.iter().find(|(name, _)| *name == program) else {
+            fault(format!("{program} is in no table"));
+            continue;
+        };
+        let given: Vec<&str> = words.iter().skip(start).take_while(|word| **word != "|").copied().collect();
+        for (place, word) in given.iter().enumerate() {
+            let switch = word.starts_with('/') || called.is_some() && word.starts_with('-') && word.len() > 1;
+            let operator = ["-join", "-match", "-notin"].contains(word);
+            if switch && !operator && !switches.contains(word) {
+                fault(format!("{program} has no {word}"));
+            }
+            if *word == "/faultssystematic"
+                && !given.get(place + 1).is_some_and(|next| SYSTEMATIC.contains(next))
+            {
+                fault(format!("{word} has no {:?}", given.get(place + 1)));
+            }
+        }
+    }
+    faults
+}
+
 /// Where a script is no PowerShell.
 fn syntax_faults(text: &str) -> Vec<String> {
     let mut parser = tree_sitter::Parser::new();
@@ -175,6 +243,7 @@ fn every_script_is_powershell_for_administrators_that_can_be_asked_what_it_would
     for (path, text) in scripts {
         assert_eq!(syntax_faults(&text), Vec::<String>::new(), "{}", path.display());
         assert_eq!(path_faults(&text), Vec::<String>::new(), "{}", path.display());
+        assert_eq!(switch_faults(&text), Vec::<String>::new(), "{}", path.display());
         for wanted in [
             "#Requires -Version 5.1",
             "#Requires -RunAsAdministrator",
@@ -233,6 +302,20 @@ fn uninstalling_names_the_holders_first_and_looks_before_it_claims() {
 fn a_script_with_a_fault_is_found() {
     assert!(!syntax_faults("if ($x -eq 1 { Write-Output 'x' }").is_empty());
     assert!(!syntax_faults("foreach ($a in $b) { ").is_empty());
+}
+
+#[test]
+fn a_switch_that_a_program_does_not_have_is_found() {
+    for (wrong, said) in [
+        ("& netcfg.exe -x Sluice_sluice", "netcfg.exe has no -x"),
+        ("& verifier.exe /rulez 1", "verifier.exe has no /rulez"),
+        ("Invoke-Verifier '/faultssystematic', 'enable'", "/faultssystematic has no"),
+        ("& format.exe C:", "format.exe is in no table"),
+    ] {
+        let faults = switch_faults(wrong);
+        assert!(faults.iter().any(|fault| fault.contains(said)), "{wrong}: {faults:?}");
+    }
+    assert_eq!(switch_faults("& sc.exe stop sluice | Out-Null"), Vec::<String>::new());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What the scripts for Windows must be, which nothing runs on Linux: their syntax, and the numbers that they pass on.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::process;
 
@@ -104,7 +104,9 @@ fn switch_faults(text: &str) -> Vec<String> {
             .filter(|word| !word.is_empty())
             .collect();
         // The script's own function for verifier, its variables, or the program itself.
-        let called = words.iter().position(|word| word.ends_with(".exe")).filter(|at| *at > 0);
+        let called =
+            words.iter().position(|word| Path::new(word).extension().is_some_and(|end| end == "exe"));
+        let called = called.filter(|at| *at > 0);
         let called = called.filter(|at| words.get(at - 1).is_some_and(|before| before.ends_with('&')));
         let arguments = match called {
             Some(at) => Some((words[at], at + 1)),

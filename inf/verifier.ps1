@@ -74,7 +74,8 @@ if ($Adapter -and $Action -ne 'LowResources') {
 
 switch ($Action) {
     'On' {
-        $drivers = @('sluice.sys', 'ndis.sys') + $CardDriver
+        # powershell -File hands a list over as one text.
+        $drivers = @('sluice.sys', 'ndis.sys') + @($CardDriver | ForEach-Object { $_ -split ',' })
         if ($PSCmdlet.ShouldProcess($drivers -join ', ', "Set verifier rule classes $checkRules")) {
             Invoke-Verifier (@('/rc') + $checkRules + '/driver' + $drivers)
             Write-Output 'Driver Verifier is on after the next restart.'

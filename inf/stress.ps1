@@ -4,8 +4,8 @@ Sends while an adapter is disabled and enabled, and says whether every frame is 
 
 .DESCRIPTION
 In each round sluice.exe sends a capture many times over while the adapter is disabled and enabled at random moments.
-It waits for the adapter to come back, and tells what became of each frame; the sums must agree. In every fifth round
-it is killed instead, and the driver must have nothing out afterwards.
+It waits for the adapter to come back and reports the outcome of each frame; the sums must agree. In every fifth round
+it is killed instead, and no frame may be in flight afterwards.
 
 .PARAMETER Adapter
 Name of the network adapter, as Get-NetAdapter shows it.
@@ -91,7 +91,7 @@ do {
     $open = $statistics.frames_in_flight + $statistics.frames_waiting
 } while ($open -ne 0 -and (Get-Date) -lt $deadline)
 if ($open -ne 0) {
-    throw "FAILED: nobody sends any more, and $open frames are still out."
+    throw "FAILED: no client sends any more, and $open frames are still in flight."
 }
 Remove-Item -LiteralPath $output
 Write-Output "PASSED: $Count rounds, $killed of them ended by killing the client; $submitted frames, $sent sent, $refused refused while paused, $failed failed."

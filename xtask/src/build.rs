@@ -214,11 +214,13 @@ pub(crate) fn driver_for(flavor: Flavor, arch: Arch) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     copy(&built.join("sluice.dll"), &sys)?;
     copy(&built.join("sluice.pdb"), &folder.join("sluice.pdb"))?;
-    image::check(&sys)?;
     if flavor == Flavor::Release {
         let inf = folder.join("sluice.inf");
         inf::stamp(&inf, arch)?;
         inf_lint::check(&inf, arch)?;
+        image::check(&sys, Some(&inf))?;
+    } else {
+        image::check(&sys, None)?;
     }
     Ok(sys)
 }

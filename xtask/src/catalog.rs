@@ -1,8 +1,8 @@
 //! The catalog of a driver package: what `Inf2Cat` writes, before it is signed.
 //!
 //! A catalog is a PKCS #7 message that signs a certificate trust list, which here lists files by their hashes. Its
-//! parts are named in the SDK's `mscat.h` and `wintrust.h`; what `Inf2Cat` puts into them is told by `MakeCat`'s page
-//! (catalog version 2 with SHA-256) and by readers of real catalogs, as Samba's `dumpmscat` and LINBIT's
+//! parts are named in the SDK's `mscat.h` and `wintrust.h`; what `Inf2Cat` puts into them is on `MakeCat`'s page
+//! (catalog version 2 with SHA-256) and in readers of real catalogs, as Samba's `dumpmscat` and LINBIT's
 //! `generate-cat-file`. Whether Windows takes this one is for Windows to say.
 use std::path::Path;
 

@@ -217,7 +217,7 @@ fn summary(
             _ => foreign += 1,
         }
     }
-    // Lost is what nobody answered for, and what the client believes sent but the wire never saw.
+    // Lost is what has no outcome, and what the client believes sent but the wire never saw.
     let unanswered = submitted as i64 - (sent + paused + failed) as i64;
     let lost = unanswered.abs() + (sent as i64 - on_wire.len() as i64).abs();
     let waited: Vec<&Value> = last["adapters"][0]["pauses"]

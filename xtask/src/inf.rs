@@ -130,56 +130,6 @@ mod tests {
         assert_eq!(text, "[V]\r\nDriverVer = 11/21/2026,1.2.3.0\r\nx = NTamd64\r\n");
     }
 
-    /// Where a script is no PowerShell.
-    fn script_faults(text: &str) -> Vec<String> {
-        let mut parser = tree_sitter::Parser::new();
-        parser.set_language(&tree_sitter_powershell::LANGUAGE.into()).unwrap();
-        let tree = parser.parse(text, None).unwrap();
-        let mut faults = Vec::new();
-        let mut nodes = vec![tree.root_node()];
-        while let Some(node) = nodes.pop() {
-            if node.is_error() || node.is_missing() {
-                let line = node.start_position().row + 1;
-                faults.push(format!("line {line}: {}", text.lines().nth(line - 1).unwrap_or_default()));
-            }
-            let mut cursor = node.walk();
-            nodes.extend(node.children(&mut cursor));
-        }
-        faults
-    }
-
-    #[test]
-    fn every_script_is_powershell_for_administrators_that_can_be_asked_what_it_would_do() {
-        let folder = process::root().join("inf");
-        let mut scripts = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "ps1") {
-                continue;
-            }
-            scripts += 1;
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert_eq!(script_faults(&text), Vec::<String>::new(), "{}", path.display());
-            for wanted in [
-                "#Requires -Version 5.1",
-                "#Requires -RunAsAdministrator",
-                "SupportsShouldProcess",
-                "ShouldProcess(",
-                "$ErrorActionPreference = 'Stop'",
-                ".SYNOPSIS",
-            ] {
-                assert!(text.contains(wanted), "{} has no {wanted}", path.display());
-            }
-        }
-        assert_eq!(scripts, 7);
-    }
-
-    #[test]
-    fn a_script_with_a_fault_is_found() {
-        assert!(!script_faults("if ($x -eq 1 { Write-Output 'x' }").is_empty());
-        assert!(!script_faults("foreach ($a in $b) { ").is_empty());
-    }
-
     #[test]
     fn the_trace_profile_names_the_drivers_provider() {
         let read = |name: &str| std::fs::read_to_string(process::root().join(name)).unwrap();

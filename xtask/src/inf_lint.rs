@@ -13,7 +13,7 @@ const CLASS_GUID: &str = "{4D36E974-E325-11CE-BFC1-08002BE10318}";
 /// `NCF_LW_FILTER`.
 const CHARACTERISTICS: u32 = 0x40000;
 /// From this build on network services run from the driver store (DIRID 13); below it from `drivers` (DIRID 12).
-const STORE_BUILD: u32 = 25_319;
+pub(crate) const STORE_BUILD: u32 = 25_319;
 /// Classes of modifying filters, from the top of the stack to its bottom.
 const FILTER_CLASSES: [&str; 9] = [
     "scheduler",
@@ -26,6 +26,8 @@ const FILTER_CLASSES: [&str; 9] = [
     "custom",
     "provider_address",
 ];
+/// The lowest of them that sees Ethernet frames of a Wi-Fi adapter, as npcap shows; lower ones may see native 802.11.
+const LOWEST_FOR_WIFI: &str = "compression";
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +199,7 @@ impl Lint {
         }
     }
 
-    /// The build of `NTamd64.10.0...16299`.
+    /// The build of `NTamd64.10.0...19041`.
     fn target(&mut self, manufacturer: &str, target: &str, arch: Arch) -> Option<u32> {
         let rest = target.strip_prefix("NT").and_then(|rest| rest.strip_prefix(arch.inf()));
         let Some(rest) = rest else {
@@ -413,6 +415,15 @@ impl Lint {
         }
         let media = find("Ndi\\Interfaces", "FilterMediaTypes").unwrap_or_default();
         let media: Vec<&str> = media.split(',').map(str::trim).collect();
+        let place = |class: &str| FILTER_CLASSES.iter().position(|known| *known == class);
+        if let Some(class) = class.as_deref().filter(|_| media.contains(&"wlan"))
+            && place(class) > place(LOWEST_FOR_WIFI)
+        {
+            let text = format!(
+                "with wlan among FilterMediaTypes the class is {LOWEST_FOR_WIFI} or above, not {class}"
+            );
+            self.fault(section, "HKR,Ndi,FilterClass", "filter-class", text);
+        }
         for wanted in ["ethernet", "wlan"] {
             if !media.contains(&wanted) {
                 let text = format!("FilterMediaTypes has no {wanted}");
@@ -502,7 +513,7 @@ mod tests {
     }
 
     fn lint(text: &str, name: &str) -> Vec<Fault> {
-        let path = std::env::temp_dir().join(format!("sluice-lint-{}-{name}.inf", std::process::id()));
+        let path = crate::process::scratch(&format!("lint-{name}.inf"));
         std::fs::write(&path, text).unwrap();
         let found = faults(&path, Arch::X64).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -515,7 +526,7 @@ mod tests {
     }
 
     /// What is changed in the right INF, and the rule and section that find it.
-    const WRONG: [(&str, &str, &str, &str); 24] = [
+    const WRONG: [(&str, &str, &str, &str); 25] = [
         ("Class       = NetService", "Class       = NetTrans", "version", "Version"),
         ("$Windows NT$", "$Chicago$", "version", "Version"),
         ("CatalogFile = sluice.cat", "", "catalog", "Version"),
@@ -548,7 +559,8 @@ mod tests {
             "Install.Drivers.Remove.Services",
         ),
         ("HKR, Ndi, CoServices", "HKLM, Ndi, CoServices", "isolation", "Install.Component"),
-        ("FilterClass,, custom", "FilterClass,, firewall", "filter-class", "Install.Component"),
+        ("FilterClass,, compression", "FilterClass,, firewall", "filter-class", "Install.Component"),
+        ("FilterClass,, compression", "FilterClass,, custom", "filter-class", "Install.Component"),
         ("FilterType, 0x00010001, 2", "FilterType, 0x00010001, 3", "filter-type", "Install.Component"),
         ("\"ethernet, wlan\"", "\"ethernet\"", "interfaces", "Install.Component"),
         ("StartType      = 1", "StartType      = 2", "service", "Service.Drivers"),
@@ -572,6 +584,22 @@ mod tests {
             let hit = hit.unwrap_or_else(|| panic!("{find} -> {put}: {rule} expected, found {found:#?}"));
             assert!(hit.line > 0 && hit.to_string().contains(rule), "{hit}");
         }
+    }
+
+    /// Where a filter sits over Wi-Fi is said three times.
+    #[test]
+    fn template_and_document_have_one_word_on_the_class() {
+        let read = |name: &str| std::fs::read_to_string(crate::process::root().join(name)).unwrap();
+        let class =
+            right().lines().find_map(|line| line.strip_prefix("HKR, Ndi, FilterClass,, ").map(str::to_owned));
+        let class = class.unwrap();
+        assert!(read("inf/sluice.inx").contains(&format!("Class {class} sits above it")));
+        assert!(read("docs/install.md").contains(&format!("`FilterClass` is `{class}`")));
+        for text in [read("inf/sluice.inx"), read("docs/install.md")] {
+            assert!(text.contains("NdisMedium802_3") && text.contains("To be seen on Windows"));
+        }
+        let driver = read("driver/src/module.rs");
+        assert!(driver.contains("NdisMedium802_3") && driver.contains("NDIS_STATUS_UNSUPPORTED_MEDIA"));
     }
 
     #[test]

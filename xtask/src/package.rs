@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::build::{self, Arch, Flavor};
 use crate::signing::{self, Signer};
-use crate::{catalog, debian, inf, inf_file, process};
+use crate::{catalog, debian, image, inf, inf_file, process};
 
 /// Options of `cargo xtask package`.
 #[derive(clap::Args)]
@@ -24,10 +24,11 @@ pub(crate) struct Options {
 }
 
 /// Everything in the folder; signed files last.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
     "README.md",
     "prepare.ps1",
     "install.ps1",
+    "upgrade.ps1",
     "uninstall.ps1",
     "verifier.ps1",
     "stress.ps1",
@@ -92,9 +93,9 @@ pub(crate) fn make(arch: Arch, certificate: Option<&Path>) -> Result<PathBuf> {
     }
     copy(&parts.join("sluice.inf"), "sluice.inf")?;
     copy(&parts.join("sluice.pdb"), "sluice.pdb")?;
-    copy(&client, "sluice.exe")?;
     signer.export(&folder.join("sluice.cer"))?;
     signer.sign(&built, &folder.join("sluice.sys"))?;
+    signer.sign(&client, &folder.join("sluice.exe"))?;
 
     let unsigned = parts.join("sluice.cat");
     fs::write(&unsigned, catalog(&folder, arch)?)?;
@@ -133,6 +134,7 @@ pub(crate) fn unsigned_content(arch: Arch) -> Result<BTreeMap<String, Vec<u8>>> 
     for name in ["sluice.sys", "sluice.cat"] {
         files.insert(name.to_owned(), fs::read(parts.join(name))?);
     }
+    files.insert("sluice.exe".to_owned(), fs::read(built_client())?);
     Ok(files)
 }
 
@@ -175,7 +177,12 @@ fn catalog(folder: &Path, arch: Arch) -> Result<Vec<u8>> {
 /// Checks a package with tools that this project did not write.
 pub(crate) fn check(folder: &Path, signer: &Signer) -> Result<()> {
     let (image, list) = (folder.join("sluice.sys"), folder.join("sluice.cat"));
+    let client = folder.join("sluice.exe");
+    client_is_alone(&client)?;
+    signer.verify(&client, None)?;
     signer.verify(&image, None)?;
+    // Signing changes the header and the end of the file.
+    image::check(&image, Some(&folder.join("sluice.inf")))?;
     signer.verify(&list, None)?;
     signer.verify(&image, Some(&list))?;
 
@@ -210,7 +217,7 @@ pub(crate) fn check(folder: &Path, signer: &Signer) -> Result<()> {
     {
         ensure!(asn1.contains(part), "OpenSSL does not find {part} in the catalog");
     }
-    client_is_alone(&folder.join("sluice.exe"))
+    Ok(())
 }
 
 /// The client needs no library that it would have to bring.
@@ -241,7 +248,12 @@ fn client() -> Result<PathBuf> {
     debian::for_windows_client()?;
     let package = ["build", "--locked", "--quiet", "--package=sluice-client", "--profile=dist"];
     process::run(process::cargo().args(package).args(["--target", CLIENT_TARGET]))?;
-    Ok(process::root().join("target").join(CLIENT_TARGET).join("dist/sluice.exe"))
+    Ok(built_client())
+}
+
+/// Where cargo leaves the client, not signed yet.
+fn built_client() -> PathBuf {
+    process::root().join("target").join(CLIENT_TARGET).join("dist/sluice.exe")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -261,7 +273,7 @@ mod tests {
 
     /// A copy of the package in which one file is changed, and what the checks say of it.
     fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
-        let copy = std::env::temp_dir().join(format!("sluice-package-{}-{name}", std::process::id()));
+        let copy = process::scratch(&format!("package-{name}"));
         fs::create_dir_all(&copy).unwrap();
         let package = folder(Arch::X64);
         for (name, bytes) in
@@ -285,6 +297,11 @@ mod tests {
     #[test]
     fn a_changed_image_fails() {
         assert!(changed("sluice.sys", |bytes| bytes[0x800] ^= 1).contains("osslsigncode"));
+    }
+
+    #[test]
+    fn a_changed_client_fails() {
+        assert!(changed("sluice.exe", |bytes| bytes[0x800] ^= 1).contains("osslsigncode"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// What is not the inner build's. The outer `cargo run` sets the first three for the crate of this program; the others
-/// may be somebody's for all of their builds, and would replace the flags of `.cargo/config.toml` and of the driver.
+/// may be set for all builds of a user, and would replace the flags of `.cargo/config.toml` and of the driver.
 const NOT_INHERITED: [&str; 7] = [
     "CARGO_MANIFEST_DIR",
     "CARGO_PKG_NAME",
@@ -48,6 +48,16 @@ fn for_this_workspace(mut cargo: Command) -> Command {
     }
     cargo.env("CARGO_TARGET_DIR", root().join("target"));
     cargo
+}
+
+/// A place for a file that a test makes and removes again; no other test and no other work has it.
+#[cfg(test)]
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static TAKEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = TAKEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = root().join("target/tmp").join(format!("{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("target can be written to");
+    folder.join(name)
 }
 
 /// Runs to the end and fails unless the program succeeds.
@@ -84,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_sets_for_all_builds_moves_or_changes_none_of_ours() {
+    fn what_a_user_sets_for_all_builds_moves_or_changes_none_of_ours() {
         for cargo in [cargo(), cargo_of("nightly")] {
             let set = |name: &str| cargo.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value);
             assert_eq!(set("RUSTFLAGS"), Some(None), "it would be inherited");

@@ -59,7 +59,7 @@ impl Signer {
             let mut openssl = process::command("openssl");
             openssl.args(["req", "-x509", "-newkey", "rsa:3072", "-sha256", "-nodes", "-days", "3650"]);
             openssl.args(["-config", "/dev/null", "-subj", "/CN=Sluice test certificate"]);
-            // Not a certification authority: trusted on the test machine, it vouches for nobody else.
+            // Not a certification authority: trusted on the test machine, it vouches for no other certificate.
             for extension in [
                 "basicConstraints=critical,CA:FALSE",
                 "keyUsage=critical,digitalSignature",
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn refused(name: &str, text: &str) -> String {
-        let path = std::env::temp_dir().join(format!("sluice-signer-{}-{name}", std::process::id()));
+        let path = process::scratch(&format!("signer-{name}"));
         fs::write(&path, text).unwrap();
         let said = Signer::from_file(&path).err();
         fs::remove_file(&path).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn made(options: &[&str]) -> String {
-        let key = std::env::temp_dir().join(format!("sluice-key-{}-{}", std::process::id(), options.len()));
+        let key = process::scratch(&format!("key-{}", options.len()));
         let mut openssl = process::command("openssl");
         openssl.args([
             "req",

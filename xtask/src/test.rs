@@ -13,6 +13,18 @@ const SCHEDULES: &str = "2000";
 /// Schedules of each bug class.
 const BUG_CLASS_SCHEDULES: &str = "300";
 
+/// Packages that are built and tested on this host: the workspace's default members, and what runs on Linux only.
+const HOST: [&str; 8] = [
+    "--package=ndis-sys",
+    "--package=sluice-abi",
+    "--package=sluice-client",
+    "--package=sluice-compile-fail",
+    "--package=sluice-core",
+    "--package=sluice-machine",
+    "--package=sluice-suite",
+    "--package=xtask",
+];
+
 type Step = fn() -> Result<()>;
 
 /// Options of `cargo xtask test`.
@@ -37,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         ("clippy on the driver", clippy_driver),
         ("layouts on ARM64", arm64),
         ("rustdoc", rustdoc),
-        ("clippy on the Windows client", windows_client),
+        ("clippy on what builds on Windows", on_windows),
         ("tests", tests),
         ("Miri", miri),
         ("exploration", explore),
@@ -91,16 +103,8 @@ fn deny_warnings(command: &mut Command) -> &mut Command {
 
 /// In the profile of the tests, which share what it builds.
 fn clippy() -> Result<()> {
-    process::run(process::cargo().args([
-        "clippy",
-        "--locked",
-        "--profile=tools",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    let clippy = ["clippy", "--locked", "--profile=tools", "--all-targets", "--quiet"];
+    process::run(process::cargo().args(clippy).args(HOST).args(["--", "-D", "warnings"]))
 }
 
 fn clippy_driver() -> Result<()> {
@@ -128,23 +132,23 @@ fn arm64() -> Result<()> {
 
 fn rustdoc() -> Result<()> {
     let doc = ["doc", "--locked", "--profile=tools", "--no-deps", "--quiet"];
-    process::run(deny_warnings(process::cargo().args(doc)))?;
+    process::run(deny_warnings(process::cargo().args(doc).args(HOST)))?;
     let mut doc = build::driver_cargo("doc", "sluice")?;
     doc.args(["--package", "sluice-kernel", "--package", "sluice-ndis", "--no-deps", "--release", "--quiet"]);
     process::run(deny_warnings(&mut doc))
 }
 
-/// Lints of the client for Windows; the package has its build.
-fn windows_client() -> Result<()> {
+/// Lints of the default members for Windows, where plain `cargo build` makes them; the package has the client's build.
+fn on_windows() -> Result<()> {
     debian::for_windows_client()?;
-    let clippy = ["clippy", "--locked", "--quiet", "--package=sluice-client", "--target"];
-    process::run(process::cargo().args(clippy).args([package::CLIENT_TARGET, "--", "-D", "warnings"]))
+    let clippy = ["clippy", "--locked", "--quiet", "--target", package::CLIENT_TARGET];
+    process::run(process::cargo().args(clippy).args(["--", "-D", "warnings"]))
 }
 
 fn tests() -> Result<()> {
     // Host tools first: tests of the command line run the program.
     tools::build()?;
-    process::run(process::cargo().args(["test", "--locked", "--profile=tools"]))
+    process::run(process::cargo().args(["test", "--locked", "--profile=tools"]).args(HOST))
 }
 
 /// The rules under Miri, which the driver shares with its tests.
@@ -162,10 +166,19 @@ fn miri() -> Result<()> {
         add.args(["component", "add", "miri", "rust-src", "--toolchain", &nightly]).stdout(std::io::stderr());
         process::run(&mut add)?;
     }
-    let mut miri = process::cargo_of(&nightly);
-    miri.args(["miri", "test", "--quiet", "--locked", "--package=sluice-core"]);
+    process::run(cargo_miri(&nightly).args(["setup", "--quiet"]))?;
+    let mut miri = cargo_miri(&nightly);
+    miri.args(["test", "--quiet", "--locked", "--package=sluice-core"]);
     miri.args(["--test", "rules", "--target-dir"]).arg(process::root().join("target/miri"));
     process::run(&mut miri)
+}
+
+/// Miri with a standard library of its own below `target`. In the user's cache, where it goes by default, another Miri
+/// that makes its own at the same time leaves this one without `core`.
+fn cargo_miri(nightly: &str) -> Command {
+    let mut miri = process::cargo_of(nightly);
+    miri.arg("miri").env("MIRI_SYSROOT", process::root().join("target/miri/sysroot"));
+    miri
 }
 
 fn explore() -> Result<()> {
@@ -194,4 +207,19 @@ fn same_trace() -> Result<()> {
     anyhow::ensure!(fast == slow, "a debug build of the machine gives another trace");
     println!("{} lines of trace, the same from both builds of the machine", fast.lines().count());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn miri_shares_its_standard_library_with_no_other_work() {
+        let miri = cargo_miri("nightly");
+        let sysroot = miri.get_envs().find(|(name, _)| *name == "MIRI_SYSROOT").and_then(|(_, value)| value);
+        assert!(
+            sysroot
+                .is_some_and(|path| std::path::Path::new(path).starts_with(process::root().join("target")))
+        );
+    }
 }

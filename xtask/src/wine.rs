@@ -28,7 +28,7 @@ pub(crate) fn reads_the_same() -> Result<()> {
         let inf = package::folder(arch).join("sluice.inf");
         let mut wine = process::command(debian::WINE);
         wine.arg(&program).arg(format!("Z:{}", inf.display()).replace('/', "\\"));
-        wine.env("WINEPREFIX", place.join("prefix")).env("WINEDEBUG", "-all");
+        wine.env("WINEPREFIX", place.join("prefix")).env("WINEDEBUG", "-all").env("HOME", &place);
         // Wine would offer to fetch what .NET programs and pages need.
         wine.env("WINEDLLOVERRIDES", "mscoree,mshtml=");
         let theirs = process::output(&mut wine)?;

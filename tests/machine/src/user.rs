@@ -5,6 +5,7 @@ use std::rc::Rc;
 pub use crate::io::Completion;
 use crate::io::wait;
 use crate::machine::current;
+use crate::sched::Stall;
 
 /// `STATUS_INVALID_HANDLE`.
 const INVALID_HANDLE: i32 = 0xC000_0008_u32 as i32;
@@ -145,6 +146,18 @@ pub fn window(open: bool) {
     current().window(open);
 }
 
+/// The calling thread stalls once, inside the kernel: at the scheduling point that `points` others precede (each call of
+/// a driver into the kernel has one before it and one after it), or the next one below `DISPATCH_LEVEL`, until a condition
+/// holds or 5 ms have passed. For what happens to a driver while one of its threads is slow.
+pub fn stall(points: u32, until: impl Fn() -> bool + 'static) {
+    current().scheduler.this().stall.replace(Some(Stall { points, until: Box::new(until) }));
+}
+
+/// Ends what [`stall`] began, if the thread has not come that far.
+pub fn stall_no_more() {
+    current().scheduler.this().stall.replace(None);
+}
+
 /// Gives other threads a chance, as any system call does.
 pub fn pause() {
     current().scheduler.poll();
@@ -154,6 +167,12 @@ pub fn pause() {
 pub fn sleep(microseconds: u64) {
     let until = current().scheduler.now() + microseconds * 10;
     current().scheduler.wait("time", Some(until), || false);
+}
+
+/// Waits until a condition holds, or for so many microseconds; whether it holds.
+pub fn wait_at_most(what: &str, microseconds: u64, condition: impl Fn() -> bool + 'static) -> bool {
+    let until = current().scheduler.now() + microseconds * 10;
+    current().scheduler.wait(what, Some(until), condition)
 }
 
 /// Waits until a condition holds.

@@ -268,6 +268,41 @@ bug_classes! {
     /// 32. An NDIS version that keeps the system from what it could do: every version on whose Windows the driver loads,
     /// which is from 10 2004 on.
     versions = "ndis-versions", |random, run| Plan { ndis_minor: random.u32(84..=89), events: everything(), ..Plan::default() };
+    /// 33. A module that is touched after the completion that let it go: threads share a handle that one of them closes
+    /// while the adapter is pulled out, and are slow wherever they call the kernel.
+    completion_lets_go = "handle-closed-by-another-thread", |random, run| Plan {
+        clients: 0,
+        shared: random.u8(1..=2),
+        delay: (200, 2_500),
+        events: vec![if random.bool() { Event::Unplug } else { Event::Disable }, Event::Restart],
+        completes: vec![Completes::Late(500, 3_000), Completes::OutOfOrder(300, 4_000), Completes::Late(20, 200), Completes::Inline],
+        ..Plan::default()
+    };
+    /// 34. Requests that wait for slots, cancelled, closed, paused and pulled out.
+    slots_run_out = "slots-run-out", |random, run| Plan {
+        clients: 3,
+        large: 200,
+        handles: (1, 2),
+        requests: (1, 3),
+        cancels: 90,
+        dies: 60,
+        completes: vec![Completes::Late(20_000, 90_000), Completes::OutOfOrder(5_000, 400_000), Completes::OutOfOrder(200, 20_000)],
+        delay: (0, 60_000),
+        events: (0..random.usize(1..4)).map(|_| *random.choice(&[Event::Restart, Event::Disable, Event::Unplug, Event::Mtu(1400), Event::Mtu(1500), Event::Reset, Event::Nothing(300_000), Event::Sleep]).unwrap_or(&Event::Restart)).collect(),
+        ..Plan::default()
+    };
+    /// 35. Handles that are bound while the adapter comes and goes: to a module that attaches, restarts or detaches.
+    binds = "binds-against-attach", |random, run| Plan {
+        clients: 4,
+        handles: (3, 6),
+        requests: (1, 1),
+        frames: (1, 3),
+        large: 0,
+        shared: random.u8(0..=2),
+        work_delay: random.u64(0..300),
+        events: (0..4).map(|_| *random.choice(&[Event::Disable, Event::Unplug, Event::Restart, Event::Nothing(50)]).unwrap_or(&Event::Disable)).collect(),
+        ..Plan::default()
+    };
 }
 
 /// Counts up with the seed, so that neighbouring runs fail neighbouring allocations.

@@ -7,3 +7,4 @@ pub mod explore;
 pub mod image;
 pub mod lab;
 pub mod scenario;
+pub mod shared_handle;

@@ -1,5 +1,5 @@
 //! Scenarios: what happens on a machine, for a schedule to decide when.
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 
 use crate::bugs;
 use crate::client::Local;
+use crate::shared_handle::{self, SharedHandle};
 
 /// One run of a scenario.
 #[derive(Clone, Debug)]
@@ -186,6 +187,8 @@ pub struct Plan {
     pub cancels: u8,
     /// Of 256 handles, those that close with requests out.
     pub dies: u8,
+    /// Programs whose threads share a handle, which one of them closes.
+    pub shared: u8,
     /// Clients that send nonsense, or rewrite and unmap their memory while the driver has it.
     pub nonsense: u8,
     /// Frames of the host's own.
@@ -228,6 +231,7 @@ impl Default for Plan {
             tagged: false,
             cancels: 40,
             dies: 0,
+            shared: 0,
             nonsense: 0,
             host_frames: (0, 10),
             wire_frames: (0, 0),
@@ -388,6 +392,9 @@ fn compare(adapter: &Adapter, ledger: &Ledger) -> Option<String> {
 /// Numbers from here on are no clients whose frames are compared.
 const FOREIGN: u8 = 0xF0;
 
+/// The first number of those whose handles are shared.
+const SHARED: u8 = 0x80;
+
 /// What a thread of a run does.
 type Part = Box<dyn FnOnce(&Stage, &mut fastrand::Rng)>;
 
@@ -408,6 +415,33 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
             random.u64(..),
             Box::new(move |stage, random| sender(client, random, stage, &plan)),
         );
+    }
+    for number in 0..plan.shared {
+        let threads = random.u8(1..=3);
+        let place: Rc<OnceCell<Rc<SharedHandle>>> = Rc::default();
+        let opened = place.clone();
+        start(
+            &format!("program {number}"),
+            random.u64(..),
+            Box::new(move |_, random| {
+                if let Some(shared) = SharedHandle::open() {
+                    let shared = opened.get_or_init(|| shared);
+                    shared_handle::closer(shared, random);
+                }
+            }),
+        );
+        for thread in 0..threads {
+            let place = place.clone();
+            let work = move |stage: &Stage, random: &mut fastrand::Rng| {
+                let there = place.clone();
+                user::wait_for("the handle", move || there.get().is_some());
+                if let Some(shared) = place.get() {
+                    let client = SHARED + number * 8 + thread;
+                    shared_handle::user(client, shared, random, &stage.adapter, &stage.ledger);
+                }
+            };
+            start(&format!("thread {thread} of program {number}"), random.u64(..), Box::new(work));
+        }
     }
     for number in 0..plan.nonsense {
         let work =

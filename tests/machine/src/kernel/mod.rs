@@ -258,6 +258,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     }
     machine.scheduler.point();
     machine.may_hold(function.name);
+    machine.scheduler.may_stall();
     check_irql(machine, &call);
     let result = catch_unwind(AssertUnwindSafe(|| (function.run)(machine, &call)));
     let value = result.unwrap_or_else(|panic| {
@@ -270,6 +271,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
         machine.stop_for_good(&rule::INTERNAL, [99, 0, 0, 0], text)
     });
     machine.scheduler.point();
+    machine.scheduler.may_stall();
     if machine.scheduler.dpc_too_long() {
         let text = format!("A DPC has run for more than 20 seconds; it calls {}", function.name);
         machine.stop(&rule::DPC_TOO_LONG, [20_000, 20_000, 0], text);

@@ -229,6 +229,7 @@ pub struct Adapter {
     trigger: RefCell<Option<Trigger>>,
     /// A mandatory filter is missing: no protocol binds.
     pub(crate) unusable: Cell<bool>,
+    pub(crate) teardowns: Cell<u64>,
     pub(crate) packet_filter: Cell<u32>,
     /// A regular OID request is on its way: NDIS lets one go down at a time.
     pub(crate) oid_busy: Cell<bool>,
@@ -279,6 +280,7 @@ impl Adapter {
             protocol_running: Cell::new(true),
             trigger: RefCell::new(None),
             unusable: Cell::new(false),
+            teardowns: Cell::new(0),
             packet_filter: Cell::new(0x2B),
             oid_busy: Cell::new(false),
             oids_out: Cell::new(0),
@@ -303,6 +305,11 @@ impl Adapter {
     /// What it does.
     pub fn state(&self) -> State {
         self.state.get()
+    }
+
+    /// How often the adapter's stack was torn down, and its modules detached.
+    pub fn teardowns(&self) -> u64 {
+        self.teardowns.get()
     }
 
     pub(crate) fn set_state(&self, state: State) {

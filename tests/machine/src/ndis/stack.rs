@@ -420,6 +420,7 @@ pub(crate) fn tear_down(machine: &Machine, adapter: &Rc<Adapter>, end: AdapterSt
     for module in modules.iter().rev() {
         detach(machine, adapter, module);
     }
+    adapter.teardowns.set(adapter.teardowns.get() + 1);
     adapter.set_state(end);
 }
 

@@ -22,7 +22,7 @@ pub(crate) use self::parallel::Giant;
 use self::policy::Policy;
 pub use self::policy::{Decision, Schedule, Strategy};
 use self::thread::State;
-pub(crate) use self::thread::{Held, Kind, LockKind, Thread};
+pub(crate) use self::thread::{Held, Kind, LockKind, Stall, Thread};
 use crate::log::What;
 use crate::machine::{current, try_current};
 use crate::memory::{self, Memory};
@@ -41,6 +41,8 @@ pub(crate) const HIGH: u8 = 15;
 const STEP: u64 = 10;
 /// Bytes of stack for the machine's own code.
 const HOST_STACK: usize = 512 * 1024;
+/// A thread stalls for no longer than this: 5 ms. What it waits for may wait for it.
+const STALL_LIMIT: u64 = 5 * 10_000;
 /// A spin that lasts this long is a hang (`KeQueryDpcWatchdogInformation`: two minutes).
 const HANG: u64 = 120 * 10_000_000;
 /// A DPC that runs this long is too long.
@@ -203,6 +205,7 @@ impl Scheduler {
             guarded: Cell::new(0),
             object: Cell::new(0),
             on_end: RefCell::new(None),
+            stall: RefCell::new(None),
             began: Cell::new(self.now.get()),
         })
     }
@@ -479,6 +482,22 @@ impl Scheduler {
             self.cancel_event(alarm);
         }
         ready()
+    }
+
+    /// The running thread is at a scheduling point of a call: it may have to stall there, if other threads can run.
+    pub(crate) fn may_stall(&self) {
+        let due = |this: &Thread| {
+            let mut stall = this.stall.borrow_mut();
+            let left = stall.as_mut()?;
+            if left.points != 0 {
+                left.points -= 1;
+                return None;
+            }
+            stall.take_if(|_| this.irql.get() < DISPATCH && this.held.borrow().is_empty())
+        };
+        if let Some(Some(Stall { until, .. })) = self.with(due) {
+            self.wait("its time", Some(self.now.get() + STALL_LIMIT), until);
+        }
     }
 
     /// Takes a lock at its address for the running thread, which spins until it is free.

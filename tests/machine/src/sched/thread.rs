@@ -51,6 +51,13 @@ pub(crate) enum LockKind {
     Mutex,
 }
 
+/// See [`crate::user::stall`].
+pub(crate) struct Stall {
+    /// Scheduling points to go.
+    pub(crate) points: u32,
+    pub(crate) until: Box<dyn Fn() -> bool>,
+}
+
 /// A kernel thread, or a DPC or an interrupt at work.
 pub(crate) struct Thread {
     pub(crate) id: u32,
@@ -80,6 +87,8 @@ pub(crate) struct Thread {
     pub(crate) object: Cell<u64>,
     /// What happens when it ends.
     pub(crate) on_end: RefCell<Option<Box<dyn FnOnce()>>>,
+    /// A delay that the thread meets at one of its next scheduling points inside a call into the kernel.
+    pub(crate) stall: RefCell<Option<Stall>>,
     /// When it began to run at `DISPATCH_LEVEL`, for DPCs.
     pub(crate) began: Cell<u64>,
 }

@@ -45,7 +45,7 @@ fn tagged(kind: [u8; 2], length: usize) -> Vec<u8> {
 #[test]
 fn only_a_frame_with_a_tag_is_longer_than_header_and_mtu() {
     let bench = Bench::new(adapter_that(LATE));
-    let adapter = bench.machine.adapters()[0].clone();
+    let wire = bench.machine.adapters()[0].clone();
     bench.run(move || {
         let device = bound();
         let send = |frame: Vec<u8>| bench::send(device.as_ref(), vec![frame]);
@@ -59,11 +59,19 @@ fn only_a_frame_with_a_tag_is_longer_than_header_and_mtu() {
         }
         assert!(matches!(send(tagged([0x91, 0x00], 1515)), Err(Error::Input(_))), "no tag of IEEE 802.1Q");
         // One of them refuses all: nothing of the request is sent.
-        let before = adapter.wire().len();
+        let found = bench::adapter(device.as_ref(), 0);
+        let counted = || adapter::statistics(device.as_ref(), &found).unwrap();
+        let (before, statistics) = (wire.wire().len(), counted());
+        assert_eq!(
+            (statistics.frames_submitted, statistics.requests),
+            (3, 3),
+            "what was refused is not counted"
+        );
         let mixed = vec![frame(1, 2, 60), frame(1, 3, 1516), tagged([0x81, 0x00], 1518)];
         assert!(matches!(bench::send(device.as_ref(), mixed), Err(Error::Input(_))));
         user::sleep(1_000);
-        assert_eq!(adapter.wire().len(), before);
+        assert_eq!(wire.wire().len(), before);
+        assert_eq!(counted(), statistics);
     });
     bench.finish();
 }

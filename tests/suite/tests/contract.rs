@@ -104,7 +104,7 @@ fn a_tag_is_looked_for_in_the_frame_that_is_sent() {
 }
 
 #[test]
-fn a_name_below_the_device_is_refused_whoever_asks() {
+fn a_name_below_the_device_is_refused_to_every_caller() {
     let bench = Bench::new(adapter_that(LATE));
     bench.run(|| {
         for administrator in [false, true] {
@@ -216,7 +216,7 @@ fn restarted(adapter: &Rc<Adapter>) {
 }
 
 #[test]
-fn a_module_whose_mtu_nobody_tells_says_so_and_sends_nothing() {
+fn a_module_without_an_mtu_says_so_and_sends_nothing() {
     let mut configuration = with(|settings| settings.attributes = Attributed::Never);
     configuration.etw = Some(Session { level: 5, keywords: 1, print: false });
     let bench = Bench::new(configuration);

@@ -1,6 +1,7 @@
 //! What real NDIS and a real I/O manager do that the driver once did not expect.
 #![expect(clippy::indexing_slicing, reason = "a test that finds nothing there has failed")]
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use sluice_abi::{ABI_MAJOR, IOCTL_BIND, IOCTL_SEND, WIN32_NAME};
@@ -284,5 +285,34 @@ fn an_oid_request_from_above_waits_while_the_module_asks_its_own() {
     });
     assert_eq!(asked, 200);
     assert!(cancelled > 0);
+    bench.finish();
+}
+
+#[test]
+fn one_prefix_serves_the_cancel_ids_of_every_adapter() {
+    let configuration = Configuration {
+        adapters: vec![Settings { completes: LATE, ..Settings::default() }; 2],
+        etw: Some(Session { level: 5, keywords: 2, print: false }),
+        ..Configuration::default()
+    };
+    let bench = Bench::new(configuration);
+    bench.run(|| {
+        for number in [0, 1, 0, 1] {
+            let device = open();
+            adapter::bind(device.as_ref(), &bench::adapter(device.as_ref(), number)).unwrap();
+            assert_eq!(bench::send(device.as_ref(), vec![frame(1, 1, 60)]).unwrap(), [Outcome::Sent]);
+        }
+    });
+    let ids: BTreeSet<u64> = bench
+        .machine
+        .events()
+        .iter()
+        .filter(|event| event.name == "BatchStarted")
+        .filter_map(|event| event.fields.iter().find(|(name, _)| name == "Batch"))
+        .map(|(_, id)| u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap())
+        .collect();
+    assert_eq!(ids.len(), 4, "no id twice: {ids:x?}");
+    let prefixes: BTreeSet<u64> = ids.iter().map(|id| id >> 56).collect();
+    assert_eq!(prefixes.len(), 1, "{ids:x?}");
     bench.finish();
 }

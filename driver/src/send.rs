@@ -129,7 +129,10 @@ impl Module {
                 // A frame is too long without a tag, or the adapter came back with a smaller MTU while the request waited.
                 let refused = status::of_refusal(refusal);
                 trace::refused(self.info.if_index, IOCTL_SEND, refused);
-                Self::fail(irp, FrameResult(refused as u32), refused);
+                // A request that is refused is not counted, from before its client knows.
+                self.counters.frames_submitted.sub(u64::from(extent(&irp).0));
+                self.counters.requests.sub(1);
+                Self::answer(irp, FrameResult(refused as u32), refused);
                 Ok(())
             }
         };

@@ -400,6 +400,20 @@ mod tests {
     }
 
     #[test]
+    fn each_architecture_has_the_one_function_that_lowers_the_irql_there() {
+        let overlay = fs::read_to_string(process::root().join("xtask/wdk-overlay/wdk_overlay.h")).unwrap();
+        let (_, arm64) = overlay.split_once("#if defined(_M_ARM64)").unwrap();
+        let (arm64, x64) = arm64.split_once("#else").unwrap();
+        for (text, architecture, function, other) in
+            [(arm64, "ARM64", "KfLowerIrql", "KeLowerIrql"), (x64, "x64", "KeLowerIrql", "KfLowerIrql")]
+        {
+            assert!(text.contains(&format!("NTAPI {function}(")), "{architecture}");
+            assert!(text.contains(&format!("#define {other}(")), "{architecture}");
+            assert!(MACROS.contains(&(architecture, other)) && !MACROS.contains(&(architecture, function)));
+        }
+    }
+
+    #[test]
     fn an_edit_that_no_longer_applies_is_named() {
         let text = "use windows::{\n    ffi::{CStr, OsStr},\n";
         let error = edited(Path::new("src/utils.rs"), text).unwrap_err().to_string();

@@ -15,7 +15,7 @@ use crate::irql::Passive;
 const DESCRIPTION_VERSION: u32 = 2;
 /// `PAGE_SIZE`.
 const PAGE: u32 = 4096;
-/// `InterfaceTypeUndefined`: whoever owns the device knows its bus, and a driver above it does not.
+/// `InterfaceTypeUndefined`: the driver of the device knows its bus, and a filter above it does not.
 const INTERFACE_UNDEFINED: i32 = -1;
 
 /// `DEVICE_DESCRIPTION` as the system reads it (page "`DEVICE_DESCRIPTION`"). The headers that the Linux build uses end

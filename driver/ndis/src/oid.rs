@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use ndis_sys::{
     NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_OID_REQUEST, NDIS_OID_INFORMATION, NDIS_OID_REQUEST,
     NDIS_OID_REQUEST_REVISION_2, NDIS_SIZEOF_OID_REQUEST_REVISION_2, NDIS_STATUS_INVALID_LENGTH,
-    NDIS_STATUS_PENDING, NDIS_STATUS_REQUEST_ABORTED, NDIS_STATUS_RESOURCES, NDIS_STATUS_SUCCESS,
-    NdisAllocateCloneOidRequest, NdisFCancelOidRequest, NdisFOidRequest, NdisFOidRequestComplete,
-    NdisFreeCloneOidRequest, NdisRequestMethod, NdisRequestQueryInformation,
+    NDIS_STATUS_INVALID_STATE, NDIS_STATUS_PENDING, NDIS_STATUS_REQUEST_ABORTED, NDIS_STATUS_RESOURCES,
+    NDIS_STATUS_SUCCESS, NdisAllocateCloneOidRequest, NdisFCancelOidRequest, NdisFOidRequest,
+    NdisFOidRequestComplete, NdisFreeCloneOidRequest, NdisRequestMethod, NdisRequestQueryInformation,
 };
 use sluice_kernel::event::Event;
 use sluice_kernel::irql::{AtMostDispatch, BelowDispatch, NoLockHeld, Passive};
@@ -36,7 +36,7 @@ struct Below {
     clone: *mut NDIS_OID_REQUEST,
     /// The module's own request that is out.
     own: *mut NDIS_OID_REQUEST,
-    /// Who waits for its turn, or for the answer to `own`. While somebody does, what comes from above is held.
+    /// The question that waits for its turn, or for the answer to `own`. Meanwhile, what comes from above is held.
     question: *const Question,
     /// The request from above that is held.
     held: *mut NDIS_OID_REQUEST,
@@ -45,7 +45,7 @@ struct Below {
 // SAFETY: a request is not tied to a thread.
 unsafe impl Send for Below {}
 
-/// A request of the module's own for four bytes, and who waits for it.
+/// A request of the module's own for four bytes, and the event that its thread waits for.
 struct Question {
     request: UnsafeCell<NDIS_OID_REQUEST>,
     value: UnsafeCell<u32>,
@@ -80,7 +80,7 @@ impl Question {
             BytesWritten: 0,
             BytesNeeded: 0,
         };
-        // SAFETY: the question is new, and nobody else knows it.
+        // SAFETY: the question is new, and is not shared yet.
         let request = unsafe { &mut *question.request.get() };
         request.DATA.QUERY_INFORMATION = information;
         Ok(question)
@@ -91,7 +91,7 @@ impl Question {
         if status != NDIS_STATUS_SUCCESS {
             return Err(status);
         }
-        // SAFETY: the request has come back, so nobody else writes into it.
+        // SAFETY: the request has come back, so no driver below writes into it.
         let request = unsafe { &*self.request.get() };
         // SAFETY: a query uses this member of the union.
         let written = unsafe { request.DATA.QUERY_INFORMATION.BytesWritten };
@@ -117,20 +117,25 @@ impl Passage {
     }
 
     /// Asks the drivers below for the four bytes of an OID, and waits for the answer. What comes from above meanwhile is
-    /// forwarded afterwards. One question of a module at a time.
+    /// forwarded afterwards.
     ///
     /// # Errors
-    /// The status of the answer, or `NDIS_STATUS_RESOURCES`.
+    /// The status of the answer; `NDIS_STATUS_RESOURCES`; `NDIS_STATUS_INVALID_STATE` while another question of the module
+    /// is out.
     pub fn query(&self, passive: &mut Passive<'_>, oid: u32, tag: Tag) -> Result<u32, Status> {
         let question = Question::new(oid, tag).map_err(|OutOfMemory| NDIS_STATUS_RESOURCES)?;
         let request = question.request.get();
         let free = self.below.with(passive, |below, _| {
-            debug_assert!(below.question.is_null(), "a module asks one question at a time");
-            below.question = &raw const *question;
-            below.clone.is_null()
+            let alone = below.question.is_null();
+            if alone {
+                below.question = &raw const *question;
+            }
+            alone.then(|| below.clone.is_null())
         });
-        if !free {
-            question.moved_on.wait(passive);
+        match free {
+            Some(true) => {}
+            Some(false) => question.moved_on.wait(passive),
+            None => return Err(NDIS_STATUS_INVALID_STATE),
         }
         self.below.with(passive, |below, _| below.own = request);
         // SAFETY: the request is complete, and stays until it has come back; the caller's callback keeps the module.
@@ -166,7 +171,7 @@ impl Passage {
         // SAFETY: as promised by the caller.
         let status = unsafe { self.forward(level, request, tag) };
         if status != NDIS_STATUS_PENDING {
-            // SAFETY: the request is pending, and nobody else has it.
+            // SAFETY: the request is pending, and owned here.
             unsafe { NdisFOidRequestComplete(self.module.raw(), request, status) };
         }
     }

@@ -14,7 +14,7 @@ use object::read::pe::{ExportTarget, ImageNtHeaders, ImageOptionalHeader, PeFile
 
 use crate::machine::current;
 use crate::memory::{PAGE, fill_bytes, get, put, put_bytes};
-use crate::stack;
+use crate::{stack, system};
 
 /// A section's place, protection, and whether it stays.
 #[derive(Clone, Debug)]
@@ -260,12 +260,15 @@ fn exports(file: &PeFile64<'_>, base: u64) -> Result<HashMap<String, u64>> {
     Ok(found)
 }
 
-/// What an image imports that the machine does not have, as `module!name`.
-pub fn missing_imports(path: &Path) -> Result<Vec<String>> {
+/// What an image imports that the machine does not have, or a build of Windows not yet, as `module!name`.
+pub fn missing_imports(path: &Path, build: u32) -> Result<Vec<String>> {
     let data = read(path)?;
     let file = PeFile64::parse(data.as_slice()).context("not a 64-bit PE image")?;
-    let (_, missing) = imports(&file, None, &crate::kernel::resolve)?;
-    Ok(missing)
+    let resolve = |module: &str, name: &str| {
+        crate::kernel::resolve(module, name).filter(|_| system::exports(build, name))
+    };
+    let (_, missing) = imports(&file, None, &resolve)?;
+    Ok(missing.iter().map(|import| system::missing(build, import)).collect())
 }
 
 /// Where the address of each import goes in an image, and what is not there.

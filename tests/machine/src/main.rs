@@ -67,6 +67,9 @@ enum Verb {
         /// A driver image: prints what it imports that the machine lacks.
         #[arg(long, value_name = "FILE.sys")]
         missing: Option<PathBuf>,
+        /// Minor version of NDIS 6, whose Windows is asked.
+        #[arg(long, default_value_t = 89, requires = "missing")]
+        ndis_minor: u32,
     },
     /// Lists the rules: name, bugcheck, what is checked, and the wrong driver that trips it.
     Rules {
@@ -120,7 +123,7 @@ struct RunOptions {
     /// Seed of the schedule.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Minor version of the machine's NDIS 6.
+    /// Minor version of the machine's NDIS 6, and by that the build of Windows that it is.
     #[arg(long, default_value_t = 89)]
     ndis_minor: u32,
     /// Options of the verifier that are off, with commas between; "all" for all.
@@ -197,11 +200,12 @@ fn main() -> Result<ExitCode> {
         Verb::Unplug { adapter, socket } => operate(&socket, &json!({ "op": "unplug", "adapter": adapter })),
         Verb::Status { socket } => operate(&socket, &json!({ "op": "status" })),
         Verb::Shutdown { socket } => operate(&socket, &json!({ "op": "shutdown" })),
-        Verb::Exports { missing: None } => {
+        Verb::Exports { missing: None, .. } => {
             print(sluice_machine::exports().into_iter().map(|(module, name)| format!("{module}!{name}")))
         }
-        Verb::Exports { missing: Some(file) } => {
-            let missing = sluice_machine::missing_imports(&file)?;
+        Verb::Exports { missing: Some(file), ndis_minor } => {
+            let build = sluice_machine::system::build_of(6 << 16 | ndis_minor);
+            let missing = sluice_machine::missing_imports(&file, build)?;
             for name in &missing {
                 println!("{name}");
             }

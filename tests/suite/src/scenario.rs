@@ -625,7 +625,7 @@ fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
                     // An MTU that has become smaller, or memory that ran out: the driver says so and takes nothing.
                     Err(Error::Input(_))
                         if plan.events.iter().any(|event| matches!(event, Event::Mtu(_))) => {}
-                    // The MTU is not known: nobody told it, and the miniport does not answer.
+                    // The MTU is not known: no restart told it, and the miniport does not answer.
                     Err(Error::Refused(NOT_READY)) if !stage.adapter.answers_total_size.get() => {}
                     Err(_) if !stage.strict => {}
                     Err(error) => ledger.fault(format!("a send failed: {error}")),

@@ -204,6 +204,13 @@ fn the_machine_lists_its_rules_and_what_a_driver_lacks() {
     let missing =
         tool("sluice-machine").args(["exports", "--missing"]).arg(path(Build::Release)).output().unwrap();
     assert!(missing.status.success() && missing.stdout.is_empty(), "{missing:?}");
+    let old = tool("sluice-machine")
+        .args(["exports", "--ndis-minor", "83", "--missing"])
+        .arg(path(Build::Release))
+        .output()
+        .unwrap();
+    let only = "ntoskrnl.exe!ExAllocatePool2, which is exported from build 19041 on\n";
+    assert_eq!((old.status.code(), String::from_utf8_lossy(&old.stdout).as_ref()), (Some(1), only));
     let none = tool("sluice-machine").args(["exports", "--missing", "/dev/null"]).output().unwrap();
     assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("PE image"), "{none:?}");
 }

@@ -1,6 +1,7 @@
 //! What real NDIS and a real I/O manager do that the driver once did not expect.
 #![expect(clippy::indexing_slicing, reason = "a test that finds nothing there has failed")]
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use sluice_abi::{ABI_MAJOR, IOCTL_BIND, IOCTL_SEND, WIN32_NAME};
@@ -45,7 +46,7 @@ fn tagged(kind: [u8; 2], length: usize) -> Vec<u8> {
 #[test]
 fn only_a_frame_with_a_tag_is_longer_than_header_and_mtu() {
     let bench = Bench::new(adapter_that(LATE));
-    let adapter = bench.machine.adapters()[0].clone();
+    let wire = bench.machine.adapters()[0].clone();
     bench.run(move || {
         let device = bound();
         let send = |frame: Vec<u8>| bench::send(device.as_ref(), vec![frame]);
@@ -59,11 +60,19 @@ fn only_a_frame_with_a_tag_is_longer_than_header_and_mtu() {
         }
         assert!(matches!(send(tagged([0x91, 0x00], 1515)), Err(Error::Input(_))), "no tag of IEEE 802.1Q");
         // One of them refuses all: nothing of the request is sent.
-        let before = adapter.wire().len();
+        let found = bench::adapter(device.as_ref(), 0);
+        let counted = || adapter::statistics(device.as_ref(), &found).unwrap();
+        let (before, statistics) = (wire.wire().len(), counted());
+        assert_eq!(
+            (statistics.frames_submitted, statistics.requests),
+            (3, 3),
+            "what was refused is not counted"
+        );
         let mixed = vec![frame(1, 2, 60), frame(1, 3, 1516), tagged([0x81, 0x00], 1518)];
         assert!(matches!(bench::send(device.as_ref(), mixed), Err(Error::Input(_))));
         user::sleep(1_000);
-        assert_eq!(adapter.wire().len(), before);
+        assert_eq!(wire.wire().len(), before);
+        assert_eq!(counted(), statistics);
     });
     bench.finish();
 }
@@ -96,7 +105,7 @@ fn a_tag_is_looked_for_in_the_frame_that_is_sent() {
 }
 
 #[test]
-fn a_name_below_the_device_is_refused_whoever_asks() {
+fn a_name_below_the_device_is_refused_to_every_caller() {
     let bench = Bench::new(adapter_that(LATE));
     bench.run(|| {
         for administrator in [false, true] {
@@ -208,7 +217,7 @@ fn restarted(adapter: &Rc<Adapter>) {
 }
 
 #[test]
-fn a_module_whose_mtu_nobody_tells_says_so_and_sends_nothing() {
+fn a_module_without_an_mtu_says_so_and_sends_nothing() {
     let mut configuration = with(|settings| settings.attributes = Attributed::Never);
     configuration.etw = Some(Session { level: 5, keywords: 1, print: false });
     let bench = Bench::new(configuration);
@@ -276,5 +285,34 @@ fn an_oid_request_from_above_waits_while_the_module_asks_its_own() {
     });
     assert_eq!(asked, 200);
     assert!(cancelled > 0);
+    bench.finish();
+}
+
+#[test]
+fn one_prefix_serves_the_cancel_ids_of_every_adapter() {
+    let configuration = Configuration {
+        adapters: vec![Settings { completes: LATE, ..Settings::default() }; 2],
+        etw: Some(Session { level: 5, keywords: 2, print: false }),
+        ..Configuration::default()
+    };
+    let bench = Bench::new(configuration);
+    bench.run(|| {
+        for number in [0, 1, 0, 1] {
+            let device = open();
+            adapter::bind(device.as_ref(), &bench::adapter(device.as_ref(), number)).unwrap();
+            assert_eq!(bench::send(device.as_ref(), vec![frame(1, 1, 60)]).unwrap(), [Outcome::Sent]);
+        }
+    });
+    let ids: BTreeSet<u64> = bench
+        .machine
+        .events()
+        .iter()
+        .filter(|event| event.name == "BatchStarted")
+        .filter_map(|event| event.fields.iter().find(|(name, _)| name == "Batch"))
+        .map(|(_, id)| u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap())
+        .collect();
+    assert_eq!(ids.len(), 4, "no id twice: {ids:x?}");
+    let prefixes: BTreeSet<u64> = ids.iter().map(|id| id >> 56).collect();
+    assert_eq!(prefixes.len(), 1, "{ids:x?}");
     bench.finish();
 }

@@ -1,6 +1,6 @@
 //! The first document's fourth piece of advice, as it is printed: a page more is allocated, and the driver's address is the
 //! one behind the first page. The guard then lies in front of the buffer. The card runs over the end, as devices do; the
-//! guard is as it was, and what lay behind the buffer, somebody else's, is the card's data. The system stops later, where
+//! guard is as it was, and what lay behind the buffer, another component's memory, holds the card's data. The system stops later, where
 //! that is used.
 #![no_std]
 
@@ -11,12 +11,12 @@ use wdk_sys::NTSTATUS;
 lab::crash!(wrong, safe);
 
 const LENGTH: u32 = 4096;
-/// A header that somebody forgot to count when the buffer was allocated.
+/// A header that was not counted when the buffer was allocated.
 const HEADER: u32 = 64;
 const PAGE: u32 = 4096;
 const PATTERN: u8 = 0xA5;
 
-/// Somebody else's memory, which happens to come next.
+/// Another component's memory, which happens to come next.
 #[repr(C)]
 struct Neighbour {
     next: *const Neighbour,
@@ -44,7 +44,7 @@ unsafe fn wrong() {
             u64::from(guard.iter().all(|byte| *byte == PATTERN)),
             0,
         );
-        // Whoever owns the neighbour uses it.
+        // The neighbour's owner uses it.
         let next = (&raw const (*neighbour).next).read_volatile();
         lab::show(c"the neighbour: %llx", (&raw const (*next).more).cast::<u64>().read_volatile(), 0);
         card::close();

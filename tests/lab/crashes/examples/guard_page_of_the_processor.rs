@@ -11,10 +11,10 @@ use wdk_sys::NTSTATUS;
 lab::crash!(wrong, safe);
 
 const LENGTH: u32 = 4096;
-/// A header that somebody forgot to count when the buffer was allocated.
+/// A header that was not counted when the buffer was allocated.
 const HEADER: u32 = 64;
 
-/// Somebody else's memory, which happens to come next.
+/// Another component's memory, which happens to come next.
 #[repr(C)]
 struct Neighbour {
     next: *const Neighbour,
@@ -37,7 +37,7 @@ unsafe fn wrong() {
         raw::wait(done);
         card::close();
         raw::unmap(adapter, mapped);
-        // Nothing has stopped. Whoever owns the neighbour uses it.
+        // Nothing has stopped. The neighbour's owner uses it.
         let next = (&raw const (*neighbour).next).read_volatile();
         lab::show(c"the neighbour: %llx", (&raw const (*next).more).cast::<u64>().read_volatile(), 0);
         raw::free(neighbour);

@@ -566,8 +566,12 @@ pub(crate) fn check_sent(machine: &Machine, module: &Module, first: u64) -> Vec<
 fn check_lengths(machine: &Machine, module: &Module, sent: &[u64]) {
     const HEADER: u64 = 14;
     const TAG: u64 = 4;
+    let adapter = module.adapter();
+    if adapter.settings.medium != ndis_sys::NdisMedium802_3 {
+        return;
+    }
     machine.checked();
-    let mtu = u64::from(module.adapter().medium_mtu.get());
+    let mtu = u64::from(adapter.medium_mtu.get());
     for list in sent {
         if machine.ndis.lists.home(*list) != Some(Owner::Module(module.handle)) {
             continue;

@@ -247,6 +247,11 @@ impl IoManager {
         self.close_if_last(machine, file);
     }
 
+    /// Whether a file object is there.
+    pub(crate) fn is_open(&self, file: u64) -> bool {
+        self.files.borrow().contains_key(&file)
+    }
+
     fn close_if_last(&self, machine: &Machine, file: u64) {
         let last =
             self.files.borrow().get(&file).is_some_and(|state| state.closing && state.outstanding == 0);

@@ -62,6 +62,11 @@ impl Handle {
         }
     }
 
+    /// Whether the driver has seen the end of the handle: it was closed, and its last request has completed.
+    pub fn is_gone(&self) -> bool {
+        !self.open.get() && !current().io.is_open(self.file)
+    }
+
     /// `CloseHandle`, for all clones. Requests that pend stay, as the driver wants it.
     pub fn close(self) {
         let machine = current();

@@ -185,9 +185,14 @@ pub(crate) fn user(
     }
     for _ in 0..random.u32(4..40) {
         if random.bool() {
-            // Slow until the handle is closed and the module is gone that it was bound to.
+            // Slow until the handle is closed, perhaps for the driver too, and the module is gone that it was bound to.
             let (handle, watched, before) = (shared.clone(), adapter.clone(), adapter.teardowns());
-            user::stall(random.u32(0..10), move || handle.closed.get() && watched.teardowns() != before);
+            let until = random.bool();
+            user::stall(random.u32(0..10), move || {
+                handle.closed.get()
+                    && watched.teardowns() != before
+                    && (until || handle.handle.is_gone())
+            });
         }
         match random.u8(..100) {
             0..=14 => requests.push(shared.bind(adapter)),

@@ -125,19 +125,22 @@ impl Ledger {
     }
 }
 
-/// Opens a handle and binds it to an adapter, waiting for the adapter to be there. Gives up when `over`.
-pub fn open_bound(adapter: &str, over: &Cell<bool>) -> Option<Box<dyn Device>> {
+/// Opens a handle and binds it to the run's adapter, waiting for the adapter to be there. Gives up when the run is over.
+fn open_bound(stage: &Stage) -> Option<Box<dyn Device>> {
     let driver = Local { administrator: true };
     let mut pause = 600;
-    while !over.get() {
+    while !stage.over.get() {
         let device = driver.open().ok()?;
-        let bound =
-            adapter::find(device.as_ref(), adapter).and_then(|found| adapter::bind(device.as_ref(), &found));
+        let found = adapter::find(device.as_ref(), &stage.adapter.settings.name);
+        let bound = found.and_then(|found| adapter::bind(device.as_ref(), &found));
         match bound {
             Ok(()) => return Some(device),
             // Each try restarts the stack, and the MTU may never be known.
             Err(Error::Refused(NOT_READY)) => pause = (pause * 2).min(1_000_000),
-            Err(_) => {}
+            Err(Error::NoAdapter(_) | Error::Removed) => {}
+            // Memory ran out, or the service stops.
+            Err(_) if !stage.strict || stage.over.get() => {}
+            Err(error) => stage.ledger.fault(format!("a bind was refused: {error}")),
         }
         drop(device);
         user::sleep(pause);
@@ -577,10 +580,10 @@ fn listed(stage: &Stage) {
 
 /// A client that sends a few batches, and now and then cancels, closes early, or dies.
 fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
-    let (ledger, over) = (&stage.ledger, &stage.over);
+    let ledger = &stage.ledger;
     let mut number = 0;
     for _ in 0..between(random, plan.handles) {
-        let Some(device) = open_bound("Adapter 0", over) else { return };
+        let Some(device) = open_bound(stage) else { return };
         for _ in 0..between(random, plan.requests) {
             let depth = random.usize(1..=2);
             let mut batches = Vec::new();
@@ -644,7 +647,7 @@ fn sender(client: u8, random: &mut fastrand::Rng, stage: &Stage, plan: &Plan) {
 /// A client that sends what it should not, rewrites its memory while the driver has it, unmaps it, and dies.
 fn troublemaker(number: u8, random: &mut fastrand::Rng, stage: &Stage) {
     for _ in 0..random.u32(1..4) {
-        let Some(bound) = open_bound("Adapter 0", &stage.over) else { return };
+        let Some(bound) = open_bound(stage) else { return };
         let Ok(handle) = user::Handle::open(WIN32_NAME, true) else { return };
         let frames: Vec<Vec<u8>> =
             (0..random.u32(1..8)).map(|index| frame(FOREIGN + number, index, 80)).collect();

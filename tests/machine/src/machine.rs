@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
@@ -368,6 +369,11 @@ impl Machine {
             left == 0
         })?;
         Ok(left == 0)
+    }
+
+    /// Processor time of the DPC that used the most so far.
+    pub fn longest_dpc(&self) -> Duration {
+        Duration::from_nanos(self.scheduler.longest_dpc() * 100)
     }
 
     /// Holds a thread back when it next calls a function, until a condition holds: for a race that is known.

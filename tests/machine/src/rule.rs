@@ -493,6 +493,8 @@ rules! {
         "an originated frame has the header and the MTU at most, and four bytes more if it carries a VLAN tag", "frame-too-long";
     CANCEL_ID: "PartialCancelIdAtInitialisation", SLUICE_CONTRACT_VIOLATION, Some(0x26), Contract,
         "a driver takes its partial cancel ids while it is initialised: the system has 256", "cancel-id-late";
+    DPC_BUDGET: "DpcBudget", SLUICE_CONTRACT_VIOLATION, Some(0x27), Contract,
+        "a DPC uses no more processor time than its budget, which is an option", "dpc-over-budget";
     ATTACH_FAILED_STATE: "AttachWithoutAttributes", SLUICE_CONTRACT_VIOLATION, Some(0x21), Contract,
         "FilterAttach that succeeds has called NdisFSetAttributes", "no-attributes";
     OPTIONS: "OptionalHandlersOutside", SLUICE_CONTRACT_VIOLATION, Some(0x22), Contract,

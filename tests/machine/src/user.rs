@@ -184,3 +184,8 @@ pub fn wait_at_most(what: &str, microseconds: u64, condition: impl Fn() -> bool 
 pub fn wait_for(what: &str, condition: impl Fn() -> bool + 'static) {
     current().scheduler.wait(what, None, condition);
 }
+
+/// Simulated time in microseconds.
+pub fn now() -> u64 {
+    current().scheduler.now() / 10
+}

@@ -5,6 +5,9 @@ use anyhow::bail;
 
 use crate::rule::Check;
 
+/// Processor time of one DPC in microseconds, unless another is asked for: ten times what the guidelines say.
+pub const DPC_BUDGET: u64 = 1_000;
+
 macro_rules! options {
     ($($field:ident: $option:ident, $name:literal, $doc:literal;)*) => {
         /// See the module's description.
@@ -13,11 +16,13 @@ macro_rules! options {
             $(#[doc = $doc] pub $field: bool,)*
             /// NDIS tracks lists and stops for those that are out at detach, as newer versions of Windows do.
             pub list_tracking: bool,
+            /// Processor time of one DPC, in microseconds.
+            pub dpc_budget: u64,
         }
 
         impl Default for Verifier {
             fn default() -> Self {
-                Self { $($field: true,)* list_tracking: true }
+                Self { $($field: true,)* list_tracking: true, dpc_budget: DPC_BUDGET }
             }
         }
 

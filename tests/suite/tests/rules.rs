@@ -40,6 +40,7 @@ const HIDDEN: &[(&str, &str)] = &[
     ("lists-out-at-detach", "contract"),
     ("lock-never-released", "deadlock"),
     ("callback-after-unload", "pool-tracking"),
+    ("dpc-too-long", "contract"),
     ("dpc-apcs", "force-irql"),
     ("pool-modified-after-free", "special-pool"),
 ];

@@ -82,6 +82,11 @@ extern "system" fn deferred(_dpc: usize, context: usize, _first: usize, _second:
             KeStallExecutionProcessor(50);
         }
     }
+    if case("dpc-over-budget") {
+        for _ in 0..25 {
+            KeStallExecutionProcessor(50);
+        }
+    }
     if case("dpc-apcs") {
         KeEnterCriticalRegion();
     }
@@ -328,6 +333,9 @@ pub(crate) const CASES: &[(&str, fn())] = &[
         finish(on_thread, lock);
     }),
     ("dpc-too-long", || {
+        KeInsertQueueDpc(dpc(deferred, 0), 0, 0);
+    }),
+    ("dpc-over-budget", || {
         KeInsertQueueDpc(dpc(deferred, 0), 0, 0);
     }),
     ("dpc-apcs", || {

@@ -28,7 +28,7 @@ use crate::image::Image;
 use crate::log::What;
 use crate::machine::{Machine, current};
 use crate::rule::{self, Rule};
-use crate::sched::{APC, DISPATCH};
+use crate::sched::{APC, DISPATCH, DPC_LIMIT};
 use crate::stack::{self, CallFrame};
 use crate::system;
 
@@ -272,10 +272,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
     });
     machine.scheduler.point();
     machine.scheduler.may_stall();
-    if machine.scheduler.dpc_too_long() {
-        let text = format!("A DPC has run for more than 20 seconds; it calls {}", function.name);
-        machine.stop(&rule::DPC_TOO_LONG, [20_000, 20_000, 0], text);
-    }
+    check_dpc(machine, function.name);
     if machine.log.records() {
         machine.log.note(machine, 0, What::Returned { function: function.name, value });
     }
@@ -287,6 +284,21 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
         giant.release();
     }
     value
+}
+
+/// A DPC keeps everything else from its processor: it has a budget (page "Guidelines for Writing DPC Routines": 100
+/// microseconds), and the system's watchdog.
+fn check_dpc(machine: &Machine, called: &str) {
+    let spent = machine.scheduler.dpc_spent();
+    let budget = machine.verifier.dpc_budget;
+    if spent > DPC_LIMIT {
+        let text = format!("A DPC has run for more than 20 seconds; it calls {called}");
+        machine.stop(&rule::DPC_TOO_LONG, [20_000, 20_000, 0], text);
+    } else if spent > budget * 10 {
+        machine.checked();
+        let text = format!("A DPC has run for {} µs, its budget is {budget} µs; it calls {called}", spent / 10);
+        machine.stop(&rule::DPC_BUDGET, [spent / 10, budget, 0], text);
+    }
 }
 
 /// Prints a call that returns, as `strace` does.

@@ -15,14 +15,17 @@ pub(super) const FUNCTIONS: &[Function] = &[
             let text = "memcpy is given ranges that overlap";
             machine.stop(&rule::MEMCPY_OVERLAP, [to, from, length], text);
         }
+        machine.scheduler.copied(length);
         copy(to, from, length as usize);
         to
     }),
-    function!("memmove", 3, Any, |_, call| {
+    function!("memmove", 3, Any, |machine, call| {
+        machine.scheduler.copied(call.arg(2));
         copy(call.arg(0), call.arg(1), call.arg(2) as usize);
         call.arg(0)
     }),
-    function!("memset", 3, Any, |_, call| {
+    function!("memset", 3, Any, |machine, call| {
+        machine.scheduler.copied(call.arg(2));
         fill_bytes(call.arg(0), call.arg(1) as u8, call.arg(2) as usize);
         call.arg(0)
     }),

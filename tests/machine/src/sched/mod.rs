@@ -39,14 +39,19 @@ const DEVICE: u8 = 8;
 pub(crate) const HIGH: u8 = 15;
 /// 100 ns units of one step.
 const STEP: u64 = 10;
+/// Units of processor time that a step uses. A step moves the clock by more, so that many things can happen while one goes
+/// on; what a real call into the kernel takes is nearer to this.
+const STEP_SPENT: u64 = 1;
+/// Bytes that are copied in one unit: some 5 GB/s, as between caches and memory.
+const COPIED_PER_UNIT: u64 = 512;
 /// Bytes of stack for the machine's own code.
 const HOST_STACK: usize = 512 * 1024;
 /// A thread stalls for no longer than this: 5 ms. What it waits for may wait for it.
 const STALL_LIMIT: u64 = 5 * 10_000;
 /// A spin that lasts this long is a hang (`KeQueryDpcWatchdogInformation`: two minutes).
 const HANG: u64 = 120 * 10_000_000;
-/// A DPC that runs this long is too long.
-const DPC_LIMIT: u64 = 20 * 10_000_000;
+/// A DPC that runs for 20 seconds ends in the system's watchdog.
+pub(crate) const DPC_LIMIT: u64 = 20 * 10_000_000;
 
 thread_local! {
     static SPARE: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
@@ -136,6 +141,10 @@ pub(crate) struct Scheduler {
     next_thread: Cell<u32>,
     locks: RefCell<FxHashMap<u64, (u32, LockKind)>>,
     hash: Cell<u64>,
+    /// Bytes that were copied and have not made a unit.
+    copied: Cell<u64>,
+    /// Processor time of the DPC that used the most, in units.
+    longest_dpc: Cell<u64>,
     stacks: StackPool,
     /// Present when processors are host threads.
     pub(crate) giant: Option<Giant>,
@@ -165,6 +174,8 @@ impl Scheduler {
             next_thread: Cell::new(1),
             locks: RefCell::default(),
             hash: Cell::new(0xCBF2_9CE4_8422_2325),
+            copied: Cell::new(0),
+            longest_dpc: Cell::new(0),
             stacks: StackPool::new(record),
             giant: parallel.then(Giant::new),
             steps: Cell::new(0),
@@ -206,7 +217,8 @@ impl Scheduler {
             object: Cell::new(0),
             on_end: RefCell::new(None),
             stall: RefCell::new(None),
-            began: Cell::new(self.now.get()),
+            spins_since: Cell::new(0),
+            spent: Cell::new(0),
         })
     }
 
@@ -304,6 +316,19 @@ impl Scheduler {
     /// Time passes while a processor stalls.
     pub(crate) fn stall(&self, units: u64) {
         self.now.set(self.now.get() + units);
+        self.charge(units);
+    }
+
+    /// Time passes while a processor copies or fills bytes.
+    pub(crate) fn copied(&self, bytes: u64) {
+        let all = self.copied.get() + bytes;
+        self.copied.set(all % COPIED_PER_UNIT);
+        self.stall(all / COPIED_PER_UNIT);
+    }
+
+    /// The running thread has used its processor for so many units.
+    fn charge(&self, units: u64) {
+        self.with(|this| this.spent.set(this.spent.get() + units));
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -428,6 +453,7 @@ impl Scheduler {
 
     fn advance(&self) {
         self.now.set(self.now.get() + STEP);
+        self.charge(STEP_SPENT);
         self.steps.set(self.steps.get() + 1);
         if self.now.get() >= self.next_due.get() {
             self.fire_events();
@@ -517,9 +543,10 @@ impl Scheduler {
                 }
                 Some(_) => {
                     this.state.replace(State::Spinning(lock, None));
-                    this.began.set(self.now.get());
+                    this.spins_since.set(self.now.get());
                     self.chosen.set(None);
                     self.suspend();
+                    self.spun(&this);
                 }
             }
         }
@@ -535,9 +562,16 @@ impl Scheduler {
         }
         let this = self.this();
         this.state.replace(State::Spinning(lock, Some(Box::new(ready))));
-        this.began.set(self.now.get());
+        this.spins_since.set(self.now.get());
         self.chosen.set(None);
         self.suspend();
+        self.spun(&this);
+    }
+
+    /// The thread has spun: its processor did nothing else. What others did meanwhile took steps, of which a part counts.
+    fn spun(&self, this: &Thread) {
+        let units = (self.now.get() - this.spins_since.get()) * STEP_SPENT / STEP;
+        this.spent.set(this.spent.get() + units);
     }
 
     /// Takes a lock if it is free.
@@ -904,10 +938,16 @@ impl Scheduler {
         }
     }
 
-    /// A DPC may not run for long; looked at whenever it calls the kernel.
-    pub(crate) fn dpc_too_long(&self) -> bool {
-        self.with(|this| this.kind == Kind::Dpc && self.now.get() - this.began.get() > DPC_LIMIT)
-            .unwrap_or(false)
+    /// Processor time that the running DPC has used, in units; 0 on other threads. Looked at whenever it calls the kernel.
+    pub(crate) fn dpc_spent(&self) -> u64 {
+        let spent = self.with(|this| if this.kind == Kind::Dpc { this.spent.get() } else { 0 }).unwrap_or(0);
+        self.longest_dpc.set(self.longest_dpc.get().max(spent));
+        spent
+    }
+
+    /// Processor time of the DPC that used the most so far, in units.
+    pub(crate) fn longest_dpc(&self) -> u64 {
+        self.longest_dpc.get()
     }
 
     /// Whether a thread spins for ever: if nothing else can happen, or for very long.
@@ -915,7 +955,7 @@ impl Scheduler {
         let processors = self.processors.borrow();
         let spinning =
             processors.iter().filter_map(Processor::top).find_map(|thread| match &*thread.state.borrow() {
-                State::Spinning(lock, _) if nothing_else || self.now.get() - thread.began.get() > HANG => {
+                State::Spinning(lock, _) if nothing_else || self.now.get() - thread.spins_since.get() > HANG => {
                     Some((thread.name.clone(), *lock))
                 }
                 _ => None,

@@ -89,8 +89,10 @@ pub(crate) struct Thread {
     pub(crate) on_end: RefCell<Option<Box<dyn FnOnce()>>>,
     /// A delay that the thread meets at one of its next scheduling points inside a call into the kernel.
     pub(crate) stall: RefCell<Option<Stall>>,
-    /// When it began to run at `DISPATCH_LEVEL`, for DPCs.
-    pub(crate) began: Cell<u64>,
+    /// When it began to spin, the last time that it did.
+    pub(crate) spins_since: Cell<u64>,
+    /// Processor time that it has used, in 100 ns: see [`super::Scheduler::charge`].
+    pub(crate) spent: Cell<u64>,
 }
 
 impl Thread {

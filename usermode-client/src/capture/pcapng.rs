@@ -165,7 +165,7 @@ impl Pcapng {
         };
         let keeps = least != 12;
         if length < least || length > if keeps { LONGEST } else { LONGEST_OTHER } {
-            return Err(self.damaged(kind, &format!("claims a block of {length} bytes")));
+            return Err(self.damaged(kind, &format!("claims a length of {length} bytes")));
         }
         // Some programs write lengths without the padding that they write, as Wireshark knows.
         let padded = length.next_multiple_of(4) as usize;
@@ -187,7 +187,7 @@ impl Pcapng {
         };
         if trailer != length {
             return Err(
-                self.damaged(kind, &format!("has a block of {length} bytes in front and {trailer} behind"))
+                self.damaged(kind, &format!("has a length of {length} in front and of {trailer} behind"))
             );
         }
         if keeps && padded != length as usize {

@@ -179,6 +179,9 @@ impl Prepared {
         if scan.least.is_some_and(|least| least <= limits.mtu()) {
             return Ok(());
         }
+        if let Some(text) = &scan.damaged {
+            return Err(refused(&self.path, text));
+        }
         let why = scan.refusal(Some(limits)).map_or_else(String::new, |text| format!(": {text}"));
         Err(refused(&self.path, &format!("there are no frames to send{why}")))
     }

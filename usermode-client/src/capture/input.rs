@@ -31,6 +31,7 @@ pub(super) struct Input {
     bytes: Bytes,
     /// The first bytes, which are still to be read.
     magic: Vec<u8>,
+    cut: bool,
 }
 
 impl Input {
@@ -44,16 +45,21 @@ impl Input {
         let gzip = magic.starts_with(&[0x1F, 0x8B]);
         let plain = BufReader::with_capacity(AHEAD, Cursor::new(magic.clone()).chain(source));
         if !gzip {
-            return Ok(Self { bytes: Bytes::Plain(plain), magic });
+            return Ok(Self { bytes: Bytes::Plain(plain), magic, cut: false });
         }
         let mut inner = BufReader::with_capacity(AHEAD, MultiGzDecoder::new(plain));
-        let first =
-            inner.fill_buf().map_err(|error| Fault::Format(format!("the gzip file is damaged: {error}")))?;
+        let first = inner.fill_buf().map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Fault::Cut("the gzip file ends before anything in it".to_owned()),
+            ErrorKind::InvalidData | ErrorKind::InvalidInput => {
+                Fault::Format(format!("the gzip file is damaged: {error}"))
+            }
+            _ => Fault::Io(error),
+        })?;
         let magic = first.get(..MAGIC.min(first.len())).unwrap_or_default().to_vec();
         if magic.is_empty() {
             return Err(Fault::Format("the gzip file holds nothing".to_owned()));
         }
-        Ok(Self { bytes: Bytes::Gzip(Box::new(inner)), magic })
+        Ok(Self { bytes: Bytes::Gzip(Box::new(inner)), magic, cut: false })
     }
 
     /// Whether the capture starts with these bytes.
@@ -74,19 +80,34 @@ impl Input {
         })
     }
 
+    /// Whether the compressed file ended before its end; what it holds ends there, too.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Reads until `buffer` is full or the capture ends; returns how much there was.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
-        match &mut self.bytes {
-            Bytes::Plain(plain) => Ok(fill(plain, buffer)?),
-            Bytes::Gzip(gzip) => match fill(gzip, buffer) {
-                // The compressed file ends early, and so does the capture in it.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
-                Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
-                    Err(Fault::Damaged(format!("the gzip file is damaged: {error}")))
+        let gzip = match &mut self.bytes {
+            Bytes::Plain(plain) => return Ok(fill(plain, buffer)?),
+            Bytes::Gzip(gzip) => gzip,
+        };
+        let mut length = 0;
+        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match gzip.read(rest) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    self.cut = true;
+                    break;
                 }
-                other => Ok(other?),
-            },
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
+                    return Err(Fault::Damaged(format!("the gzip file is damaged: {error}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(length)
     }
 
     /// Reads past `length` bytes; returns how many there were.

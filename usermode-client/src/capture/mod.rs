@@ -95,6 +95,7 @@ enum Format {
 pub struct Reader {
     input: Input,
     format: Format,
+    frames: u64,
 }
 
 impl Reader {
@@ -114,15 +115,23 @@ impl Reader {
         } else {
             Format::Pcap(pcap::Pcap::open(&mut input)?)
         };
-        Ok(Self { input, format })
+        Ok(Self { input, format, frames: 0 })
     }
 
     /// The next frame; none when the capture has ended.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Fault> {
-        match &mut self.format {
-            Format::Pcap(pcap) => pcap.next_frame(&mut self.input),
-            Format::Pcapng(pcapng) => pcapng.next_frame(&mut self.input),
+        let next = match &mut self.format {
+            Format::Pcap(pcap) => pcap.next_frame(&mut self.input)?,
+            Format::Pcapng(pcapng) => pcapng.next_frame(&mut self.input)?,
+        };
+        match &next {
+            Some(frame) => self.frames = frame.number,
+            None if self.input.is_cut() => {
+                return Err(Fault::Cut(format!("the gzip file ends early; {}", before(self.frames))));
+            }
+            None => {}
         }
+        Ok(next)
     }
 }
 

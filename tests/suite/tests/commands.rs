@@ -55,7 +55,8 @@ fn each_failure_has_its_exit_code_and_says_what_to_do() {
     let frame = "ff".repeat(60);
     expect(&["send", "99", "--hex", &frame], 5, "sluice list");
     expect(&["send", "Adapter", "--hex", &frame], 5, "matches 2 adapters");
-    expect(&["send", "10", "--hex", "ffff"], 8, "the adapter takes 14 to 1518");
+    expect(&["send", "10", "--hex", "ffff"], 8, "an Ethernet frame has at least 14");
+    expect(&["send", "10", "--hex", &"ff".repeat(1515)], 8, "the adapter takes 14 to 1514");
     expect(&["send", "10", "--hex", "xyz"], 8, "no hexadecimal digit");
     expect(&["send", "10", "no-such-file.pcap"], 8, "no-such-file.pcap");
     expect(&["send", "10", "Cargo.toml"], 8, "neither pcap nor pcapng");

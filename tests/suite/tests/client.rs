@@ -121,7 +121,8 @@ fn a_wait_that_is_over_says_who_did_not_come_back() {
     input.write_all(&capture).unwrap();
     until("nothing is sent", || machine.on_wire() == 300);
     machine.disable();
-    input.write_all(&capture[24..]).unwrap();
+    // The client reads no further than it sends, and ends without reading all of this.
+    let _ = input.write_all(&capture[24..]);
     drop(input);
     let output = client.wait_with_output().unwrap();
     let said = json(&output);

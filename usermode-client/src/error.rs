@@ -118,7 +118,7 @@ fn seconds(time: Duration) -> f64 {
 }
 
 fn listed(candidates: &[String]) -> String {
-    candidates.iter().map(|candidate| format!("\n    {candidate}")).collect()
+    candidates.iter().fold(String::new(), |all, candidate| all + "\n    " + candidate)
 }
 
 impl Error {

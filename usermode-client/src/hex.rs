@@ -79,7 +79,7 @@ fn row(rest: &str, width: usize, bytes: &mut Vec<u8>) {
             }
             continue;
         }
-        let Some(byte) = left.get(..2).and_then(|pair| byte(pair)) else { return };
+        let Some(byte) = left.get(..2).and_then(byte) else { return };
         blanks = 0;
         bytes.push(byte);
         position += 2;

@@ -1,9 +1,12 @@
 //! `sluice`: sends Ethernet frames through a network adapter.
 mod arguments;
+mod connect;
+mod dry;
 mod output;
 mod report;
 mod sending;
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -123,7 +126,8 @@ fn list(arguments: &Arguments) -> Result<u8, Error> {
     let mut text = String::new();
     for [index, known_as, called, mac, mtu, state, guid] in &rows {
         let known_as = if aliases { format!("{known_as:alias$}  ") } else { String::new() };
-        text += &format!("{index:>5}  {known_as}{called:name$}  {mac:17}  {mtu:>5}  {state:10}  {guid}\n");
+        let _ =
+            writeln!(text, "{index:>5}  {known_as}{called:name$}  {mac:17}  {mtu:>5}  {state:10}  {guid}");
     }
     print(&text)?;
     Ok(0)
@@ -145,7 +149,7 @@ fn stats(arguments: &Arguments, wanted: &str) -> Result<u8, Error> {
     let mut text = String::new();
     for (name, value) in rows {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        text += &format!("{:18} {value}\n", name.replace('_', " "));
+        let _ = writeln!(text, "{:18} {value}", name.replace('_', " "));
     }
     print(&text)?;
     Ok(0)

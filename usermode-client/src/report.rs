@@ -1,4 +1,5 @@
 //! What a run tells at its end, to people and to programs.
+use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::json;
@@ -88,7 +89,7 @@ impl Report {
         );
         let mut line = |count: u64, what: &str| {
             if count != 0 {
-                text += &format!("{count} {}{what}\n", if count == 1 { "frame " } else { "frames " });
+                let _ = writeln!(text, "{count} {} {what}", if count == 1 { "frame" } else { "frames" });
             }
         };
         line(totals.paused, "refused because the adapter was paused");
@@ -103,7 +104,7 @@ impl Report {
         line(self.unsent(), "not handed to the driver");
         line(sums.unanswered, "still with the driver, which has not said what became of them");
         if let (Some(Outcome::Failed(status)), false) = (self.first_failure, quiet) {
-            text += &format!("the first error was {status:#010x}\n");
+            let _ = writeln!(text, "the first error was {status:#010x}");
         }
         text
     }

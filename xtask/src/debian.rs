@@ -30,6 +30,8 @@ const SIGNING: [Package; 2] = [
     Package { name: "openssl", shown_by: "/usr/bin/openssl" },
 ];
 
+const CAPTURES: [Package; 1] = [Package { name: "tcpdump", shown_by: "/usr/bin/tcpdump" }];
+
 const NODE: [Package; 1] = [Package { name: "npm", shown_by: "/usr/bin/npm" }];
 
 const WINE_PACKAGES: [Package; 1] = [Package { name: "wine64", shown_by: WINE }];
@@ -53,6 +55,11 @@ pub(crate) fn for_c_drivers() -> Result<()> {
 /// Installs what signs and checks a package, or says how.
 pub(crate) fn for_signing() -> Result<()> {
     install(&SIGNING)
+}
+
+/// Installs what the frames of captures are compared with, or says how.
+pub(crate) fn for_captures() -> Result<()> {
+    install(&CAPTURES)
 }
 
 /// Installs what runs the linter of workflows, or says how; a Node.js of another origin will do.

@@ -144,6 +144,7 @@ fn windows_client() -> Result<()> {
 fn tests() -> Result<()> {
     // Host tools first: tests of the command line run the program.
     tools::build()?;
+    debian::for_captures()?;
     process::run(process::cargo().args(["test", "--locked", "--profile=tools"]))
 }
 

@@ -294,7 +294,7 @@ impl Pcapng {
         let (room, original) = (self.block.len() as u32 - 16, self.u32_at(8));
         let number = self.frames + 1;
         let Some(interface) = self.interfaces.first() else {
-            return Ok(self.unknown_interface(number, 0, None, original));
+            return Ok(unknown_interface(number, 0, None, original));
         };
         let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured = original.min(snaplen);
@@ -311,17 +311,6 @@ impl Pcapng {
         self.damaged(kind, &format!("claims {claimed} bytes, and its block has {room}"))
     }
 
-    fn unknown_interface(
-        &self,
-        number: u64,
-        interface: u32,
-        direction: Option<Direction>,
-        original: u32,
-    ) -> Frame {
-        let unsendable = Some(Unsendable::UnknownInterface(interface));
-        Frame { number, time_ns: None, interface, direction, original, data: Vec::new(), unsendable }
-    }
-
     fn packet(&self, packet: &Packet, at: usize) -> Frame {
         let number = self.frames + 1;
         let flags = packet.flags.unwrap_or(0);
@@ -331,7 +320,7 @@ impl Pcapng {
             _ => None,
         };
         let Some(interface) = self.interfaces.get(packet.interface as usize) else {
-            return self.unknown_interface(number, packet.interface, direction, packet.original);
+            return unknown_interface(number, packet.interface, direction, packet.original);
         };
         let data = self.block.get(at..at + packet.captured as usize).unwrap_or_default().to_vec();
         // Bits 5 to 8 are bytes of frame check sequence, 0 if they say nothing of it.
@@ -349,6 +338,12 @@ impl Pcapng {
         };
         record.frame(interface.link, data)
     }
+}
+
+/// A frame whose medium is not known.
+fn unknown_interface(number: u64, interface: u32, direction: Option<Direction>, original: u32) -> Frame {
+    let unsendable = Some(Unsendable::UnknownInterface(interface));
+    Frame { number, time_ns: None, interface, direction, original, data: Vec::new(), unsendable }
 }
 
 impl Interface {

@@ -27,7 +27,7 @@ pub(super) fn join<T: AsRef<[u8]>>(pieces: impl IntoIterator<Item = T>) -> Vec<u
     pieces.into_iter().flat_map(|piece| piece.as_ref().to_vec()).collect()
 }
 
-/// A frame of an experimental EtherType that differs from every other.
+/// A frame of an experimental `EtherType` that differs from every other.
 pub(super) fn frame(number: u32, length: usize) -> Vec<u8> {
     let mut frame = vec![2, 0x11, 0, 0, 0, 1, 2, 0x11, 0, 0, 0, 2, 0x88, 0xB5];
     frame.extend(number.to_be_bytes());

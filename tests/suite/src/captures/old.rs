@@ -27,9 +27,15 @@ const OTHER_LINK: &str = "tcpdump reads it; it is no Ethernet";
 const WAS_CUT: &str = "tcpdump reads what was kept of a frame; the rest is not there to be sent";
 
 pub(super) fn cases() -> Vec<Case> {
+    let parts = [variants(), foreign(), cut(), parts_of_frames(), lengths(), times(), links()];
+    parts.into_iter().flatten().collect()
+}
+
+/// The format's variants.
+fn variants() -> Vec<Case> {
     let (f, good) = (five(), PCAP.file(&five()));
-    let two = || [f[0].clone(), f[2].clone()];
-    let mut cases = vec![
+    let two = [f[0].clone(), f[2].clone()];
+    vec![
         Case::new("ok.pcap", good.clone()).sends(&f),
         Case::new("be.pcap", Pcap { order: Big, ..PCAP }.file(&f)).sends(&f),
         Case::new("with space.pcap", good.clone()).sends(&f),
@@ -50,6 +56,34 @@ pub(super) fn cases() -> Vec<Case> {
             Pcap { order: Big, magic: 0xA1B2_CD34, extra: &[0, 0, 0, 1, 8, 0, 0, 0], ..PCAP }.file(&f),
         )
         .sends(&f),
+        Case::new("snaplen0.pcap", Pcap { snaplen: 0, ..PCAP }.file(&f)).sends(&f),
+        Case::new("ver2.3.pcap", Pcap { version: (2, 3), ..PCAP }.file(&f)).sends(&f),
+        Case::new("ver2.2.pcap", Pcap { version: (2, 2), ..PCAP }.file(&f)).sends(&f),
+        Case::new("ver2.2-cut.pcap", {
+            // Before version 2.3 the original length came first.
+            let pcap = Pcap { version: (2, 2), ..PCAP };
+            let mut record = pcap.record(1, &f[1][..40], 40);
+            record[8..12].copy_from_slice(&64u32.to_le_bytes());
+            join([pcap.header(), pcap.record(0, &f[0], 64), record, pcap.record(2, &f[2], 64)])
+        })
+        .refused("frame 2 was cut when it was captured: 40 of 64 bytes", &two)
+        .unlike_tcpdump(WAS_CUT),
+        Case::new("ver3.0.pcap", Pcap { version: (3, 0), ..PCAP }.file(&f))
+            .damaged("pcap version 3.0 is unknown", &[]),
+        Case::new("fcs4.pcap", {
+            let with: Vec<_> = f.iter().map(|frame| join([&frame[..], &[0; 4]])).collect();
+            Pcap { network: 1 | 0x0400_0000 | 2 << 28, ..PCAP }.file(&with)
+        })
+        .sends(&f)
+        .unlike_tcpdump("tcpdump keeps the frame check sequence; the adapter makes its own"),
+        Case::new("fcs-f-bit.pcap", Pcap { network: 1 | 0x0400_0000, ..PCAP }.file(&f)).sends(&f),
+    ]
+}
+
+/// Compressed captures, and what is no capture.
+fn foreign() -> Vec<Case> {
+    let (f, good) = (five(), PCAP.file(&five()));
+    vec![
         Case::new("ok.pcap.gz", gzip(&good))
             .sends(&f)
             .unlike_tcpdump("tcpdump reads no gzip; Wireshark does"),
@@ -80,6 +114,13 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("empty.bin", Vec::new()).damaged("the file is empty", &[]),
         Case::new("text.txt", b"plainly no capture\n".to_vec())
             .damaged("neither pcap nor pcapng, nor one of them compressed with gzip", &[]),
+    ]
+}
+
+/// Files that end early, or hold more than their frames.
+fn cut() -> Vec<Case> {
+    let (f, good) = (five(), PCAP.file(&five()));
+    vec![
         Case::new("magic-only.pcap", good[..4].to_vec())
             .refused("the file ends within its pcap header: 4 of 24 bytes", &[]),
         Case::new("header-only.pcap", PCAP.header()).damaged("there are no frames to send", &[]),
@@ -99,6 +140,56 @@ pub(super) fn cases() -> Vec<Case> {
             join([PCAP.file(&f[..1]), record])
         })
         .damaged("frame 2 claims 4294967295 bytes; 1 before it is whole", &f[..1]),
+    ]
+}
+
+/// Frames of all lengths.
+fn lengths() -> Vec<Case> {
+    let f = five();
+    let mut cases = vec![
+        Case::new("hdr14.pcap", PCAP.file(&[f[1][..14].to_vec()])).sends(&[f[1][..14].to_vec()]),
+        Case::new("len1514.pcap", PCAP.file(&[frame(1, 1514)])).sends(&[frame(1, 1514)]),
+        Case::new("vlan-1518.pcap", PCAP.file(&[tagged(1518)])).sends(&[tagged(1518)]),
+        Case::new("len1518-vlan.pcap", PCAP.file(&[tagged(1518)])).sends(&[tagged(1518)]),
+        Case::new("vlan-1519.pcap", PCAP.file(&[f[0].clone(), tagged(1519)]))
+            .refused(
+                "frame 2 has 1519 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
+                &f[..1],
+            )
+            .unlike_tcpdump(TOO_LONG),
+        Case::new("above-snaplen.pcap", Pcap { snaplen: 100, ..PCAP }.file(&[frame(1, 300)]))
+            .sends(&[frame(1, 300)])
+            .unlike_tcpdump("tcpdump cuts the frame at the snapshot length; Wireshark reads all of it"),
+    ];
+    for name in ["len1518.pcap", "untagged-1518.pcap"] {
+        let why = "frame 1 has 1518 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag";
+        cases.push(Case::new(name, PCAP.file(&[frame(1, 1518)])).refused(why, &[]).unlike_tcpdump(TOO_LONG));
+    }
+    let mixed = |length| [f[0].clone(), frame(1, length), f[1].clone()];
+    cases.push(
+        Case::new("jumbo9018.pcap", Pcap { snaplen: 262_144, ..PCAP }.file(&mixed(9018)))
+            .refused(
+                "frame 2 has 9018 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
+                &f[..2],
+            )
+            .unlike_tcpdump(TOO_LONG),
+    );
+    cases.push(
+        Case::new("len1519.pcap", PCAP.file(&[f[0].clone(), frame(1, 1519), f[2].clone()]))
+            .refused(
+                "frame 2 has 1519 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
+                &[f[0].clone(), f[2].clone()],
+            )
+            .unlike_tcpdump(TOO_LONG),
+    );
+    cases
+}
+
+/// Frames that were cut, are empty, or have an original length that cannot be.
+fn parts_of_frames() -> Vec<Case> {
+    let f = five();
+    let two = || [f[0].clone(), f[2].clone()];
+    vec![
         Case::new("snaplen-cut.pcap", {
             let pcap = Pcap { snaplen: 40, ..PCAP };
             join([
@@ -125,63 +216,15 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("runt13.pcap", PCAP.file(&[f[0].clone(), f[1][..13].to_vec(), f[2].clone()]))
             .refused("frame 2 has 13 bytes; an Ethernet frame has at least 14", &two())
             .unlike_tcpdump("tcpdump reads it; it has no whole Ethernet header"),
-        Case::new("hdr14.pcap", PCAP.file(&[f[1][..14].to_vec()])).sends(&[f[1][..14].to_vec()]),
-        Case::new("len1514.pcap", PCAP.file(&[frame(1, 1514)])).sends(&[frame(1, 1514)]),
-        Case::new("vlan-1518.pcap", PCAP.file(&[tagged(1518)])).sends(&[tagged(1518)]),
-        Case::new("len1518-vlan.pcap", PCAP.file(&[tagged(1518)])).sends(&[tagged(1518)]),
-        Case::new("vlan-1519.pcap", PCAP.file(&[f[0].clone(), tagged(1519)]))
-            .refused(
-                "frame 2 has 1519 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
-                &f[..1],
-            )
-            .unlike_tcpdump(TOO_LONG),
-        Case::new("above-snaplen.pcap", Pcap { snaplen: 100, ..PCAP }.file(&[frame(1, 300)]))
-            .sends(&[frame(1, 300)])
-            .unlike_tcpdump("tcpdump cuts the frame at the snapshot length; Wireshark reads all of it"),
-        Case::new("snaplen0.pcap", Pcap { snaplen: 0, ..PCAP }.file(&f)).sends(&f),
-        Case::new("ver2.3.pcap", Pcap { version: (2, 3), ..PCAP }.file(&f)).sends(&f),
-        Case::new("ver2.2.pcap", Pcap { version: (2, 2), ..PCAP }.file(&f)).sends(&f),
-        Case::new("ver2.2-cut.pcap", {
-            // Before version 2.3 the original length came first.
-            let pcap = Pcap { version: (2, 2), ..PCAP };
-            let mut record = pcap.record(1, &f[1][..40], 40);
-            record[8..12].copy_from_slice(&64u32.to_le_bytes());
-            join([pcap.header(), pcap.record(0, &f[0], 64), record, pcap.record(2, &f[2], 64)])
-        })
-        .refused("frame 2 was cut when it was captured: 40 of 64 bytes", &two())
-        .unlike_tcpdump(WAS_CUT),
-        Case::new("ver3.0.pcap", Pcap { version: (3, 0), ..PCAP }.file(&f))
-            .damaged("pcap version 3.0 is unknown", &[]),
-        Case::new("fcs4.pcap", {
-            let with: Vec<_> = f.iter().map(|frame| join([&frame[..], &[0; 4]])).collect();
-            Pcap { network: 1 | 0x0400_0000 | 2 << 28, ..PCAP }.file(&with)
-        })
-        .sends(&f)
-        .unlike_tcpdump("tcpdump keeps the frame check sequence; the adapter makes its own"),
-        Case::new("fcs-f-bit.pcap", Pcap { network: 1 | 0x0400_0000, ..PCAP }.file(&f)).sends(&f),
-    ];
-    for name in ["len1518.pcap", "untagged-1518.pcap"] {
-        let why = "frame 1 has 1518 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag";
-        cases.push(Case::new(name, PCAP.file(&[frame(1, 1518)])).refused(why, &[]).unlike_tcpdump(TOO_LONG));
-    }
-    let mixed = |length| [f[0].clone(), frame(1, length), f[1].clone()];
-    cases.push(
-        Case::new("jumbo9018.pcap", Pcap { snaplen: 262_144, ..PCAP }.file(&mixed(9018)))
-            .refused(
-                "frame 2 has 9018 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
-                &f[..2],
-            )
-            .unlike_tcpdump(TOO_LONG),
-    );
-    cases.push(
-        Case::new("len1519.pcap", PCAP.file(&[f[0].clone(), frame(1, 1519), f[2].clone()]))
-            .refused(
-                "frame 2 has 1519 bytes; the adapter takes 14 to 1514 bytes, and 4 more with a VLAN tag",
-                &two(),
-            )
-            .unlike_tcpdump(TOO_LONG),
-    );
-    let times: [(&str, u32, fn(u32) -> (u32, u32)); 7] = [
+    ]
+}
+
+/// Seconds and fraction of the frame with a number.
+type Time = fn(u32) -> (u32, u32);
+
+fn times() -> Vec<Case> {
+    let f = five();
+    let times: [(&str, u32, Time); 7] = [
         ("usec-1e6.pcap", 0xA1B2_C3D4, |number| (1_700_000_000, 1_000_000 + number)),
         ("usec-nonsense.pcap", 0xA1B2_C3D4, |_| (1_700_000_000, u32::MAX)),
         ("nano-1e9.pcap", 0xA1B2_3C4D, |_| (1_700_000_000, 1_000_000_000)),
@@ -190,9 +233,12 @@ pub(super) fn cases() -> Vec<Case> {
         ("time-max.pcap", 0xA1B2_C3D4, |_| (u32::MAX, 999_999)),
         ("time-all.pcap", 0xA1B2_3C4D, |_| (u32::MAX, u32::MAX)),
     ];
-    for (name, magic, time) in times {
-        cases.push(Case::new(name, Pcap { magic, time, ..PCAP }.file(&f)).sends(&f));
-    }
+    let case = |(name, magic, time)| Case::new(name, Pcap { magic, time, ..PCAP }.file(&f)).sends(&f);
+    times.into_iter().map(case).collect()
+}
+
+fn links() -> Vec<Case> {
+    let f = five();
     let links = [
         ("link-null0.pcap", 0, "frame 1 is NULL (link type 0) and not an Ethernet frame"),
         ("link-rawip101.pcap", 101, "frame 1 is RAW (link type 101) and not an Ethernet frame"),
@@ -207,9 +253,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("link-sll2-276.pcap", 276, "frame 1 is LINUX_SLL2 (link type 276) and not an Ethernet frame"),
         ("link-unknown60000.pcap", 60000, "frame 1 is of link type 60000 and not an Ethernet frame"),
     ];
-    for (name, network, why) in links {
+    let case = |(name, network, why)| {
         let case = Case::new(name, Pcap { network, ..PCAP }.file(&f)).refused(why, &[]);
-        cases.push(if network == 60000 { case } else { case.unlike_tcpdump(OTHER_LINK) });
-    }
-    cases
+        if network == 60000 { case } else { case.unlike_tcpdump(OTHER_LINK) }
+    };
+    links.into_iter().map(case).collect()
 }

@@ -4,27 +4,26 @@
 //! Each frame is sent once at most. What the driver refused, because the module was paused or gone, was not sent; with
 //! [`Options::wait`] it is sent again, in order, after everything outstanding has been answered and before any frame
 //! that was not handed in yet.
+mod absence;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use sluice_abi::{MAX_FRAMES, STATE_RUNNING};
+use sluice_abi::MAX_FRAMES;
 
+use absence::Trouble;
+
+use crate::Error;
 use crate::device::Device;
 use crate::outcomes::Final;
-use crate::patience::{POLL, Patience};
+use crate::patience::Patience;
 use crate::select::Limits;
 use crate::send::{self, Answer, Batch, Outcome, Totals};
 use crate::stop::{Stage, Stop};
 use crate::supply::{Next, Packet, Supply};
-use crate::{Error, adapter};
 
 /// How long one look at an outstanding request or a pipe may take.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often an adapter may come back without answering one frame.
-const FRUITLESS: u32 = 20;
-/// The longest pause between two such returns.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
 /// How a run is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -115,15 +114,6 @@ enum Absence {
     Removed,
 }
 
-/// An absence that no answered frame has ended yet.
-struct Trouble {
-    patience: Patience,
-    /// Returns that brought no answer.
-    fruitless: u32,
-    /// Whether the last return is still to be waited for.
-    pause: bool,
-}
-
 struct Run<'a> {
     device: Box<dyn Device>,
     limits: Limits,
@@ -172,11 +162,11 @@ pub fn run(
         trouble: None,
         failure: None,
     };
-    run.to_the_end()
+    run.finish()
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self) -> (Sums, Option<Error>) {
+    fn finish(mut self) -> (Sums, Option<Error>) {
         loop {
             // The caller's wish comes first, whatever the adapter does.
             self.follow();
@@ -393,93 +383,6 @@ impl Run<'_> {
         self.again.extend(packets);
         // What was refused before and has not been handed in since stands behind.
         self.again.make_contiguous().sort_by_key(|packet| packet.number);
-    }
-
-    /// Does one thing towards sending again: everything that was outstanding has been answered.
-    fn recover(&mut self, absence: Absence) {
-        // Frames that were gathered for the next request go back behind those that were refused.
-        let gathered = std::mem::take(&mut self.gathered);
-        self.refused(gathered.into_iter().map(|packet| (packet.number, packet.data)));
-        let waits = !self.options.wait.is_zero();
-        let new = self.trouble.is_none();
-        let trouble = self.trouble.get_or_insert_with(|| Trouble {
-            patience: Patience::new(self.options.wait),
-            fruitless: 0,
-            pause: false,
-        });
-        if new {
-            self.observer.waiting(true);
-        }
-        if trouble.fruitless >= if waits { FRUITLESS } else { 1 } {
-            let times = trouble.fruitless;
-            let error =
-                if waits { Error::Fruitless { adapter: self.connect.name(), times } } else { Error::Removed };
-            self.fail(error);
-            return;
-        }
-        if std::mem::take(&mut trouble.pause) {
-            let pause = POLL.saturating_mul(1 << trouble.fruitless.min(16)).min(LONGEST_PAUSE);
-            self.sleep(pause);
-            return;
-        }
-        let again = match absence {
-            Absence::Paused => match adapter::state_of_bound(self.device.as_ref()) {
-                Ok(STATE_RUNNING) => Ok(()),
-                Ok(_) => Err(None),
-                Err(Error::Removed) => {
-                    self.absence = Some(Absence::Removed);
-                    return;
-                }
-                Err(error) => Err(Some(error)),
-            },
-            Absence::Removed => {
-                // Without a wait there is one try, which takes as long as a bind may.
-                let mut once = Patience::new(Duration::MAX);
-                let patience = if waits { &mut trouble.patience } else { &mut once };
-                match self.connect.connect(patience, self.stop) {
-                    Ok(connection) => {
-                        self.device = connection.device;
-                        self.limits = connection.limits;
-                        self.sums.removals += 1;
-                        Ok(())
-                    }
-                    Err(Error::Stopped) => return,
-                    Err(Error::NoDriver) if waits => Err(None),
-                    Err(Error::BindTimeout { .. }) if waits && patience.is_over() => Err(None),
-                    Err(error) if error.is_absence() => Err(None),
-                    Err(error) => Err(Some(error)),
-                }
-            }
-        };
-        match again {
-            Ok(()) => {
-                self.absence = None;
-                if let Some(trouble) = &mut self.trouble {
-                    trouble.fruitless += 1;
-                    trouble.pause = true;
-                }
-                self.observer.waiting(false);
-            }
-            Err(Some(error)) => self.fail(error),
-            Err(None) if !waits => self.fail(Error::Removed),
-            Err(None) => self.sleep(POLL),
-        }
-    }
-
-    /// Lets time pass that counts towards the absence, and gives up when it is over.
-    fn sleep(&mut self, time: Duration) {
-        let Some(trouble) = &mut self.trouble else { return };
-        let mut left = time;
-        while !left.is_zero() && !trouble.patience.is_over() && !self.stop.is_stopped() {
-            // The system has no event for "this filter is attached again" that reaches every client.
-            let step = trouble.patience.poll(POLL.min(left));
-            std::thread::sleep(step);
-            trouble.patience.spend(step);
-            left = left.saturating_sub(step);
-        }
-        if trouble.patience.is_over() {
-            self.fail(Error::Away { adapter: self.connect.name(), waited: self.options.wait });
-        }
     }
 
     /// Accounts for what was not sent.

@@ -301,7 +301,7 @@ proptest! {
             _ => Answer::From(index % 3, FrameResult(status::LOW_POWER_STATE)),
         }).collect();
         let world = World::new(&answers);
-        let options = Options { batch, depth, skip: false, wait: Duration::from_secs(60) };
+        let options = Options { batch, depth, skip: false, wait: Duration::from_mins(1) };
         let (sums, error, _) = send(&world, 60, options, &Stop::default());
         prop_assert!(error.is_none(), "{error:?}");
         let mut wire = world.wire.borrow().clone();

@@ -143,6 +143,45 @@ fn a_frame_has_its_time_interface_and_direction() {
     assert_eq!(frames("snaplen-cut.pcap")[1].original, 64);
 }
 
+#[test]
+fn captures_with_bytes_changed_or_cut_end_in_frames_or_in_words() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let cases = cases();
+    let (mut whole, mut faults) = (0, 0);
+    for _ in 0..20_000 {
+        let case = random.choice(&cases).unwrap();
+        let mut bytes = case.bytes.clone();
+        for _ in 0..random.usize(1..4) {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = random.usize(..bytes.len());
+            match random.u8(..4) {
+                0 => bytes[at] ^= 1 << random.u8(..8),
+                1 => bytes[at] = random.u8(..),
+                2 => bytes[at] = 0xFF,
+                _ => bytes.truncate(at),
+            }
+        }
+        let mut left = bytes.len() + 1;
+        let ended = Reader::new(Box::new(std::io::Cursor::new(bytes))).and_then(|mut reader| {
+            while let Some(frame) = reader.next_frame()? {
+                assert!(frame.unsendable.is_some() || frame.data.len() >= 14);
+                left -= 1;
+            }
+            Ok(())
+        });
+        match ended {
+            Ok(()) => whole += 1,
+            Err(fault) => {
+                assert!(!fault.to_string().is_empty());
+                faults += 1;
+            }
+        }
+    }
+    assert!(whole > 1000 && faults > 1000, "{whole} {faults}");
+}
+
 /// What a client has used of memory at most, in bytes.
 fn peak(client: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();

@@ -200,7 +200,7 @@ impl Pending for Request {
     fn cancel(&self) -> Result<(), Error> {
         self.world.cancelled.set(self.world.cancelled.get() + 1);
         if self.reply.borrow().is_none() {
-            *self.reply.borrow_mut() = self.when_cancelled.clone();
+            self.reply.borrow_mut().clone_from(&self.when_cancelled);
         }
         Ok(())
     }

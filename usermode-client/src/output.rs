@@ -12,7 +12,9 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
 
 /// Tells whether a failure to write means that nobody reads any more; other failures are errors.
 pub(crate) fn ended(error: std::io::Error) -> Result<(), Error> {
-    if error.kind() == ErrorKind::BrokenPipe {
+    // ERROR_PIPE_NOT_CONNECTED: what some pipes of Windows and all of Wine's say; the standard library has no kind for it.
+    let disconnected = cfg!(windows) && error.raw_os_error() == Some(233);
+    if error.kind() == ErrorKind::BrokenPipe || disconnected {
         return Ok(());
     }
     Err(Error::Output { path: "standard output".to_owned(), source: error })

@@ -94,7 +94,7 @@ impl Report {
         };
         line(totals.paused, "refused because the adapter was paused");
         line(totals.failed, "came back with an error");
-        line(sums.resent, "refused at first and sent again");
+        line(sums.resent, "handed in again after a refusal");
         let reasons: Vec<String> = sums
             .reasons
             .iter()

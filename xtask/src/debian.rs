@@ -39,6 +39,9 @@ const WINE_PACKAGES: [Package; 1] = [Package { name: "wine64", shown_by: WINE }]
 /// Wine's loader.
 pub(crate) const WINE: &str = "/usr/lib/wine/wine64";
 
+/// Wine's server, which comes with the loader.
+pub(crate) const WINE_SERVER: &str = "/usr/lib/wine/wineserver64";
+
 /// Where bindgen finds libclang.
 pub(crate) const LIBCLANG_PATH: &str = "/usr/lib/llvm-19/lib";
 

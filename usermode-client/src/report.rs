@@ -21,6 +21,8 @@ pub(crate) struct Report {
     /// Frames that there were to send, if that is known.
     pub total: Option<u64>,
     pub elapsed: Duration,
+    /// Whether frames could be handed in: there are totals to be told to people.
+    pub started: bool,
     pub interrupted: bool,
     /// Whether the loop had no end but Ctrl-C.
     pub endless: bool,

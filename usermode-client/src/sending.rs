@@ -40,7 +40,7 @@ pub(crate) fn send(arguments: &Arguments, options: &SendArguments) -> Result<u8,
     }
     let printed = if arguments.json {
         print(&format!("{}\n", report.object()))
-    } else if report.adapter.is_some() {
+    } else if report.started {
         print(&report.text(arguments.quiet))
     } else {
         Ok(())
@@ -84,6 +84,7 @@ fn run(
     let mut view =
         View { bar: bar(arguments, report.total), outcomes, first_failure: None, quiet: arguments.quiet };
     let began = Instant::now();
+    report.started = true;
     let how = Options {
         batch: options.batch as usize,
         depth: options.depth as usize,

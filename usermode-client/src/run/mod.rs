@@ -291,7 +291,12 @@ impl Run<'_> {
         match send::start(self.device.as_ref(), frames) {
             Ok(batch) => self.outstanding.push_back(Flight { batch, numbers }),
             Err(error) => {
-                self.unsent(&numbers);
+                // A connection that broke may have carried the request before.
+                if matches!(error, Error::Broken(_)) {
+                    self.unanswered(&numbers);
+                } else {
+                    self.unsent(&numbers);
+                }
                 self.fail(error);
             }
         }

@@ -24,9 +24,7 @@ pub(super) struct Trouble {
 impl Run<'_> {
     /// Does one thing towards sending again: everything that was outstanding has been answered.
     pub(super) fn recover(&mut self, absence: Absence) {
-        // Frames that were gathered for the next request go back behind those that were refused.
-        let gathered = std::mem::take(&mut self.gathered);
-        self.refused(gathered.into_iter().map(|packet| (packet.number, packet.data)));
+        self.ungather();
         let waits = !self.options.wait.is_zero();
         let new = self.trouble.is_none();
         let trouble = self.trouble.get_or_insert_with(|| Trouble {

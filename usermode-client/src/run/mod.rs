@@ -101,6 +101,13 @@ impl Sums {
 /// The reason for which the end of a cut capture is left out.
 pub const UNFINISHED: &str = "unfinished";
 
+/// A frame that was taken from the supply and is not handed in.
+struct Again {
+    packet: Packet,
+    /// Whether the driver had it and refused it.
+    refused: bool,
+}
+
 /// A request that is outstanding, and its frames' numbers.
 struct Flight {
     batch: Batch,
@@ -123,8 +130,8 @@ struct Run<'a> {
     stop: &'a Stop,
     observer: &'a mut dyn Observer,
     sums: Sums,
-    /// Frames that were refused, in order.
-    again: VecDeque<Packet>,
+    /// Frames that come before those of the supply, in order.
+    again: VecDeque<Again>,
     /// Frames of the next request.
     gathered: Vec<Packet>,
     outstanding: VecDeque<Flight>,
@@ -236,8 +243,8 @@ impl Run<'_> {
 
     fn gather(&mut self, batch: usize) {
         while self.gathered.len() < batch && self.failure.is_none() {
-            if let Some(packet) = self.again.pop_front() {
-                self.sums.resent += 1;
+            if let Some(Again { packet, refused }) = self.again.pop_front() {
+                self.sums.resent += u64::from(refused);
                 self.admit(packet);
                 continue;
             }
@@ -267,7 +274,7 @@ impl Run<'_> {
             }
             Err(why) => {
                 let number = packet.number;
-                self.again.push_back(packet);
+                self.again.push_back(Again { packet, refused: false });
                 self.refuse_input(&format!("frame {number} {why}"));
             }
         }
@@ -382,18 +389,24 @@ impl Run<'_> {
         }
     }
 
-    /// Takes frames back that were not sent.
+    /// Takes frames back that the driver refused.
     fn refused(&mut self, frames: impl IntoIterator<Item = (u64, Vec<u8>)>) {
-        let packets = frames.into_iter().map(|(number, data)| Packet { number, data, unsendable: None });
-        self.again.extend(packets);
+        let packet = |(number, data)| Packet { number, data, unsendable: None };
+        self.again.extend(frames.into_iter().map(|frame| Again { packet: packet(frame), refused: true }));
         // What was refused before and has not been handed in since stands behind.
-        self.again.make_contiguous().sort_by_key(|packet| packet.number);
+        self.again.make_contiguous().sort_by_key(|again| again.packet.number);
+    }
+
+    /// Puts frames that were gathered for the next request behind those that were refused.
+    fn ungather(&mut self) {
+        self.again.extend(self.gathered.drain(..).map(|packet| Again { packet, refused: false }));
+        self.again.make_contiguous().sort_by_key(|again| again.packet.number);
     }
 
     /// Accounts for what was not sent.
     fn account(mut self) -> (Sums, Option<Error>) {
-        let left: Vec<u64> =
-            self.again.drain(..).chain(self.gathered.drain(..)).map(|packet| packet.number).collect();
+        self.ungather();
+        let left: Vec<u64> = self.again.drain(..).map(|again| again.packet.number).collect();
         self.unsent(&left);
         let outstanding: Vec<Flight> = self.outstanding.drain(..).collect();
         for flight in outstanding {

@@ -1,4 +1,6 @@
 //! Adapters that frames can be sent through.
+use std::time::Duration;
+
 use serde::Serialize;
 use sluice_abi::{
     ABI_MAJOR, BindRequest, IOCTL_BIND, IOCTL_LIST, IOCTL_STATISTICS, IOCTL_VERSION, ListHeader,
@@ -6,9 +8,11 @@ use sluice_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::Error;
 use crate::device::Device;
 use crate::error::status;
+use crate::patience::{POLL, Patience};
+use crate::stop::Stop;
+use crate::{Error, naming, text};
 
 /// One adapter, as the driver knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,13 +21,15 @@ pub struct Adapter {
     pub index: u32,
     /// Friendly name.
     pub name: String,
+    /// The name that Windows shows for it, such as "Ethernet".
+    pub alias: Option<String>,
     /// GUID, in braces.
     pub guid: String,
     /// Address.
     pub mac: String,
     /// What the driver's module on it does.
     pub state: &'static str,
-    /// Bytes, without the Ethernet header.
+    /// Bytes, without the Ethernet header; 0 while the driver does not know it.
     pub mtu: u32,
     /// Bits per second.
     pub link_speed: u64,
@@ -63,6 +69,15 @@ fn guid_text(bytes: &[u8; 16]) -> String {
     )
 }
 
+#[cfg(windows)]
+use crate::windows::alias;
+
+/// Windows alone knows aliases.
+#[cfg(not(windows))]
+fn alias(_luid: u64) -> Option<String> {
+    None
+}
+
 impl From<&ModuleRecord> for Adapter {
     fn from(record: &ModuleRecord) -> Self {
         let name = record.name.get(..usize::from(record.name_length)).unwrap_or_default();
@@ -70,6 +85,7 @@ impl From<&ModuleRecord> for Adapter {
         Self {
             index: record.if_index,
             name: String::from_utf16_lossy(name),
+            alias: alias(record.luid),
             guid: guid_text(&record.guid),
             mac: mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
             state: state_name(record.state),
@@ -117,30 +133,83 @@ pub fn list(device: &dyn Device) -> Result<Vec<Adapter>, Error> {
     }
 }
 
-/// The adapter that a person means: by index, by GUID, or by a part of its name that no other has.
+/// The adapter that a person means (see [`naming::choose`]).
 pub fn find(device: &dyn Device, wanted: &str) -> Result<Adapter, Error> {
-    let adapters = list(device)?;
-    let exact = |adapter: &&Adapter| {
-        adapter.index.to_string() == wanted
-            || adapter.guid.eq_ignore_ascii_case(wanted)
-            || adapter.name.eq_ignore_ascii_case(wanted)
-    };
-    let mut found: Vec<&Adapter> = adapters.iter().filter(exact).collect();
-    if found.is_empty() {
-        let part = wanted.to_lowercase();
-        found = adapters.iter().filter(|adapter| adapter.name.to_lowercase().contains(&part)).collect();
-    }
-    match found.as_slice() {
-        [] => Err(Error::NoAdapter(wanted.to_owned())),
-        [adapter] => Ok((*adapter).clone()),
-        several => Err(Error::Ambiguous(wanted.to_owned(), several.len())),
-    }
+    naming::choose(&list(device)?, wanted)
 }
 
 /// Binds a handle to an adapter, and waits until frames can be sent.
 pub fn bind(device: &dyn Device, adapter: &Adapter) -> Result<(), Error> {
     let input = request(adapter).as_bytes().to_vec();
     device.control(IOCTL_BIND, input, Vec::new()).map(drop).map_err(|error| missing(adapter, error))
+}
+
+/// Binds a handle to an adapter as [`bind`] does, and gives up when the patience is over or the caller stops.
+///
+/// A bind that is given up is cancelled; the handle is of no further use.
+pub fn bind_within(
+    device: &dyn Device,
+    adapter: &Adapter,
+    patience: &mut Patience,
+    stop: &Stop,
+) -> Result<(), Error> {
+    let mut pending = device.start(IOCTL_BIND, request(adapter).as_bytes().to_vec(), Vec::new())?;
+    while !pending.wait_for(patience.poll(POLL))? {
+        patience.spend(patience.poll(POLL));
+        if !patience.is_over() && !stop.is_stopped() {
+            continue;
+        }
+        pending.cancel()?;
+        let mut end = Patience::new(CANCELLING);
+        while !end.is_over() && !pending.wait_for(POLL)? {
+            end.spend(POLL);
+        }
+        if stop.is_stopped() {
+            return Err(Error::Stopped);
+        }
+        let holder = holder(device, adapter);
+        return Err(Error::BindTimeout {
+            adapter: text::clean(&adapter.name),
+            waited: patience.spent(),
+            holder,
+        });
+    }
+    match pending.wait()?.status {
+        0 => Ok(()),
+        status => Err(missing(adapter, Error::of_status(status))),
+    }
+}
+
+/// How long the driver may take to give a cancelled bind back.
+const CANCELLING: Duration = Duration::from_secs(2);
+
+/// What keeps an adapter's stack from running, as far as the driver knows.
+fn holder(device: &dyn Device, adapter: &Adapter) -> String {
+    let Ok(statistics) = statistics(device, adapter) else {
+        return "the adapter is gone".to_owned();
+    };
+    match statistics.state {
+        sluice_abi::STATE_RUNNING => {
+            "NDIS has not restarted its stack since; another driver of the stack holds the pause, \
+            see: Get-NetAdapterBinding"
+                .to_owned()
+        }
+        sluice_abi::STATE_PAUSING if statistics.frames_in_flight != 0 => format!(
+            "the module waits to pause, and the drivers below hold {} frames that Sluice sent",
+            statistics.frames_in_flight
+        ),
+        state => format!(
+            "the module is {}; NDIS, the adapter or another driver of its stack has not restarted it, see: \
+             Get-NetAdapter, Get-NetAdapterBinding",
+            state_name(state)
+        ),
+    }
+}
+
+/// State of the module that the handle is bound to, one of the `STATE_…` constants.
+pub fn state_of_bound(device: &dyn Device) -> Result<u32, Error> {
+    let answer = device.control(IOCTL_STATISTICS, Vec::new(), vec![0; size_of::<Statistics>()])?;
+    record::<Statistics>(&answer).map(|statistics| statistics.state)
 }
 
 /// Statistics of an adapter's module. Binds nothing, and so disturbs nothing.
@@ -157,7 +226,7 @@ fn request(adapter: &Adapter) -> BindRequest {
 /// The adapter may have gone since it was listed.
 fn missing(adapter: &Adapter, error: Error) -> Error {
     match error {
-        Error::Refused(status::NOT_FOUND) => Error::NoAdapter(adapter.guid.clone()),
+        Error::Refused(status::NOT_FOUND) => Error::NoAdapter(text::clean(&adapter.name)),
         other => other,
     }
 }

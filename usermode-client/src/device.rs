@@ -1,4 +1,6 @@
 //! An open handle to the driver, wherever it runs.
+use std::time::Duration;
+
 use crate::Error;
 
 /// What came back from a control request.
@@ -14,6 +16,9 @@ pub struct Reply {
 pub trait Pending {
     /// Waits until the request has completed.
     fn wait(self: Box<Self>) -> Result<Reply, Error>;
+
+    /// Waits up to `limit` for the request to complete, and returns whether it has. [`Pending::wait`] then returns at once.
+    fn wait_for(&mut self, limit: Duration) -> Result<bool, Error>;
 
     /// Asks for the request to be cancelled; it completes all the same.
     fn cancel(&self) -> Result<(), Error>;

@@ -1,4 +1,5 @@
 //! What can go wrong, and what to do about it.
+use std::time::Duration;
 
 /// `NTSTATUS` and `NDIS_STATUS` values that clients tell apart.
 pub mod status {
@@ -16,6 +17,8 @@ pub mod status {
     pub const REVISION_MISMATCH: u32 = 0xC000_0059;
     /// `STATUS_INVALID_BUFFER_SIZE`.
     pub const INVALID_BUFFER_SIZE: u32 = 0xC000_0206;
+    /// `NDIS_STATUS_LOW_POWER_STATE`: the adapter sleeps, and its stack is paused or about to be.
+    pub const LOW_POWER_STATE: u32 = 0xC023_002F;
 }
 
 /// An error of the client. Its text names the subject and the next command.
@@ -31,17 +34,57 @@ pub enum Error {
     #[error("no adapter matches \"{0}\"; see them with: sluice list")]
     NoAdapter(String),
     /// More than one adapter has this name.
-    #[error("\"{0}\" matches {1} adapters; name one by its index or GUID, see: sluice list")]
-    Ambiguous(String, usize),
+    #[error("\"{wanted}\" matches {} adapters; name one by its index or GUID:{}", candidates.len(), listed(candidates))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// Index, GUID and name of each that matches.
+        candidates: Vec<String>,
+    },
     /// The adapter that the handle was bound to is gone.
     #[error("the adapter was disabled or removed")]
     Removed,
+    /// The adapter was away for as long as the caller would wait.
+    #[error("the adapter \"{adapter}\" did not come back within {} s", seconds(*.waited))]
+    Away {
+        /// Its name.
+        adapter: String,
+        /// How long it was waited for, not counting time that this computer or program slept.
+        waited: Duration,
+    },
+    /// The adapter binds, and takes no frame.
+    #[error("the adapter \"{adapter}\" came back {times} times and answered no frame")]
+    Fruitless {
+        /// Its name.
+        adapter: String,
+        /// How often it came back.
+        times: u32,
+    },
+    /// The driver does not know the adapter's MTU.
+    #[error("the driver does not know the MTU of \"{0}\" yet, and sends nothing through it")]
+    NoMtu(String),
+    /// NDIS did not restart the adapter's stack in time.
+    #[error("the adapter \"{adapter}\" could not be bound within {} s: {holder}", seconds(*.waited))]
+    BindTimeout {
+        /// Its name.
+        adapter: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What holds the stack, as far as the driver tells.
+        holder: String,
+    },
+    /// The caller stopped the operation.
+    #[error("stopped by Ctrl-C")]
+    Stopped,
     /// The driver speaks another version of the interface.
     #[error("the driver and this client do not fit together; install both from one release")]
     Version,
     /// The driver refused a request.
     #[error("the driver refused the request with status {0:#010x}")]
     Refused(u32),
+    /// The system refused an operation on the driver's device, with an error that no status of the driver's has.
+    #[error("the driver's device: {0}")]
+    System(std::io::Error),
     /// A simulated machine cannot be reached.
     #[error("cannot reach a machine at {path}: {source}; start one with: cargo xtask machine run")]
     NoMachine {
@@ -56,6 +99,26 @@ pub enum Error {
     /// Input that cannot be sent.
     #[error("{0}")]
     Input(String),
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// What the program prints cannot be written.
+    #[error("{path}: {source}")]
+    Output {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Seconds without a fraction that is zero.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn listed(candidates: &[String]) -> String {
+    candidates.iter().fold(String::new(), |all, candidate| all + "\n    " + candidate)
 }
 
 impl Error {
@@ -70,15 +133,28 @@ impl Error {
         }
     }
 
+    /// Whether the adapter is away, and may come back.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoAdapter(_) | Self::Removed | Self::NoMtu(_))
+    }
+
     /// The program's exit code: 1 unexpected, 2 usage, then one number for each thing a script may handle.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Usage(_) => 2,
             Self::NoDriver | Self::NoMachine { .. } => 3,
             Self::AccessDenied => 4,
-            Self::NoAdapter(_) | Self::Ambiguous(..) | Self::Removed => 5,
+            Self::NoAdapter(_)
+            | Self::Ambiguous { .. }
+            | Self::Removed
+            | Self::Away { .. }
+            | Self::Fruitless { .. }
+            | Self::NoMtu(_) => 5,
+            Self::Stopped => 6,
             Self::Version => 7,
             Self::Input(_) => 8,
-            Self::Refused(_) | Self::Broken(_) => 1,
+            Self::BindTimeout { .. } => 9,
+            Self::Refused(_) | Self::System(_) | Self::Broken(_) | Self::Output { .. } => 1,
         }
     }
 }

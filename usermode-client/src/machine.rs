@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_abi::WIN32_NAME;
@@ -136,7 +137,7 @@ impl Device for Open {
             "op": "control", "handle": self.handle, "code": code, "input": input.len(), "data": data.len(),
         });
         let (id, answer) = self.connection.say(message, [&input, &data])?;
-        Ok(Box::new(Request { connection: self.connection.clone(), id, answer }))
+        Ok(Box::new(Request { connection: self.connection.clone(), id, answer, arrived: None }))
     }
 }
 
@@ -156,12 +157,27 @@ struct Request {
     connection: Arc<Connection>,
     id: u64,
     answer: Receiver<Answer>,
+    arrived: Option<Answer>,
 }
 
 impl Pending for Request {
-    fn wait(self: Box<Self>) -> Result<Reply, Error> {
-        let (answer, output) = self.answer.recv().map_err(|_| ended())?;
+    fn wait(mut self: Box<Self>) -> Result<Reply, Error> {
+        let (answer, output) = match self.arrived.take() {
+            Some(answer) => answer,
+            None => self.answer.recv().map_err(|_| ended())?,
+        };
         Ok(Reply { status: status_of(&answer), output })
+    }
+
+    fn wait_for(&mut self, limit: Duration) -> Result<bool, Error> {
+        if self.arrived.is_none() {
+            match self.answer.recv_timeout(limit) {
+                Ok(answer) => self.arrived = Some(answer),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
+        }
+        Ok(self.arrived.is_some())
     }
 
     fn cancel(&self) -> Result<(), Error> {

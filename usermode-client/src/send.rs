@@ -1,5 +1,5 @@
-//! Sending: frames in batches, several batches on their way, and what became of each frame.
-use std::collections::VecDeque;
+//! Send requests: a batch of frames, and what became of each. [`crate::run`] sends whole captures with them.
+use std::time::Duration;
 
 use serde::Serialize;
 use sluice_abi::{ABI_MAJOR, FrameResult, IOCTL_SEND, MAX_FRAMES, SendHeader};
@@ -25,7 +25,7 @@ impl From<FrameResult> for Outcome {
     fn from(result: FrameResult) -> Self {
         match result {
             FrameResult::SENT => Self::Sent,
-            FrameResult::PAUSED => Self::Paused,
+            FrameResult::PAUSED | FrameResult(status::LOW_POWER_STATE) => Self::Paused,
             FrameResult(status) => Self::Failed(status),
         }
     }
@@ -111,8 +111,19 @@ pub fn start(device: &dyn Device, frames: Vec<Vec<u8>>) -> Result<Batch, Error> 
 impl Batch {
     /// Waits for the driver's answer; the frames come back with it.
     pub fn wait(self) -> Result<(Vec<Vec<u8>>, Answer), Error> {
-        let reply = self.pending.wait()?;
-        answer(&reply, self.frames.len()).map(|answer| (self.frames, answer))
+        let (frames, answer) = self.finish();
+        answer.map(|answer| (frames, answer))
+    }
+
+    /// Waits for the driver's answer; the frames come back whatever it is.
+    pub fn finish(self) -> (Vec<Vec<u8>>, Result<Answer, Error>) {
+        let answer = self.pending.wait().and_then(|reply| answer(&reply, self.frames.len()));
+        (self.frames, answer)
+    }
+
+    /// Waits up to `limit` for the driver's answer, and returns whether it is there.
+    pub fn wait_for(&mut self, limit: Duration) -> Result<bool, Error> {
+        self.pending.wait_for(limit)
     }
 
     /// Asks for the batch to be cancelled. [`Batch::wait`] tells what became of it.
@@ -134,95 +145,4 @@ fn answer(reply: &Reply, frames: usize) -> Result<Answer, Error> {
         )),
         other => Err(Error::of_status(other)),
     }
-}
-
-/// What [`run`] reports as it goes.
-pub trait Progress {
-    /// One frame's outcome is known.
-    fn frame(&mut self, frame: &[u8], outcome: Outcome);
-
-    /// The adapter is gone. Returns a new handle that is bound to it again, or gives up.
-    fn removed(&mut self) -> Result<Box<dyn Device>, Error>;
-
-    /// Whether to stop handing in frames.
-    fn stopped(&self) -> bool;
-}
-
-/// Sends every frame, `batch` in a request and `depth` requests at a time.
-///
-/// A frame is either answered for, in the totals and through [`Progress::frame`], or it was never handed to
-/// a driver that took it: frames of a request that met a removed adapter are sent again when it is back.
-pub fn run(
-    mut device: Box<dyn Device>,
-    frames: impl Iterator<Item = Vec<u8>>,
-    batch: usize,
-    depth: usize,
-    progress: &mut dyn Progress,
-) -> Result<Totals, (Totals, Error)> {
-    let mut totals = Totals::default();
-    let mut frames = frames.fuse();
-    let mut again: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut under_way: VecDeque<Batch> = VecDeque::new();
-    loop {
-        while under_way.len() < depth.max(1) {
-            let fresh = !progress.stopped();
-            let next: Vec<Vec<u8>> =
-                std::iter::from_fn(|| again.pop_front().or_else(|| if fresh { frames.next() } else { None }))
-                    .take(batch.clamp(1, MAX_FRAMES))
-                    .collect();
-            if next.is_empty() {
-                break;
-            }
-            totals.requests += 1;
-            match start(device.as_ref(), next) {
-                Ok(batch) => under_way.push_back(batch),
-                Err(error) => return Err(finish(under_way, totals, progress, error)),
-            }
-        }
-        let Some(oldest) = under_way.pop_front() else { return Ok(totals) };
-        match collect(oldest, &mut totals, progress) {
-            Ok(None) => {}
-            Ok(Some(unsent)) => {
-                again.extend(unsent);
-                // What else is under way meets the same end; it is collected before a new handle is used.
-                while let Some(other) = under_way.pop_front() {
-                    match collect(other, &mut totals, progress) {
-                        Ok(unsent) => again.extend(unsent.into_iter().flatten()),
-                        Err(error) => return Err(finish(under_way, totals, progress, error)),
-                    }
-                }
-                device = progress.removed().map_err(|error| (totals, error))?;
-            }
-            Err(error) => return Err(finish(under_way, totals, progress, error)),
-        }
-    }
-}
-
-/// Waits for a batch and counts its frames; frames of a batch that met a removed adapter are given back.
-fn collect(
-    batch: Batch,
-    totals: &mut Totals,
-    progress: &mut dyn Progress,
-) -> Result<Option<Vec<Vec<u8>>>, Error> {
-    let (frames, answer) = batch.wait()?;
-    let Answer::Frames(outcomes) = answer else { return Ok(Some(frames)) };
-    for (frame, outcome) in frames.iter().zip(outcomes) {
-        totals.count(outcome, frame.len());
-        progress.frame(frame, outcome);
-    }
-    Ok(None)
-}
-
-/// After an error: what is still under way is waited for and counted, so that the totals are true.
-fn finish(
-    under_way: VecDeque<Batch>,
-    mut totals: Totals,
-    progress: &mut dyn Progress,
-    error: Error,
-) -> (Totals, Error) {
-    for batch in under_way {
-        // Another error on the way out says no more than the first.
-        let _ = collect(batch, &mut totals, progress);
-    }
-    (totals, error)
 }

@@ -30,12 +30,17 @@ const SIGNING: [Package; 2] = [
     Package { name: "openssl", shown_by: "/usr/bin/openssl" },
 ];
 
+const CAPTURES: [Package; 1] = [Package { name: "tcpdump", shown_by: "/usr/bin/tcpdump" }];
+
 const NODE: [Package; 1] = [Package { name: "npm", shown_by: "/usr/bin/npm" }];
 
 const WINE_PACKAGES: [Package; 1] = [Package { name: "wine64", shown_by: WINE }];
 
 /// Wine's loader.
 pub(crate) const WINE: &str = "/usr/lib/wine/wine64";
+
+/// Wine's server, which comes with the loader.
+pub(crate) const WINE_SERVER: &str = "/usr/lib/wine/wineserver64";
 
 /// Where bindgen finds libclang.
 pub(crate) const LIBCLANG_PATH: &str = "/usr/lib/llvm-19/lib";
@@ -53,6 +58,11 @@ pub(crate) fn for_c_drivers() -> Result<()> {
 /// Installs what signs and checks a package, or says how.
 pub(crate) fn for_signing() -> Result<()> {
     install(&SIGNING)
+}
+
+/// Installs what the frames of captures are compared with, or says how.
+pub(crate) fn for_captures() -> Result<()> {
+    install(&CAPTURES)
 }
 
 /// Installs what runs the linter of workflows, or says how; a Node.js of another origin will do.

@@ -120,7 +120,7 @@ impl Machine {
 /// Runs the demonstration.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let capture = options.pcap.clone().unwrap_or_else(|| process::root().join("tests/captures/mixed.pcap"));
-    let frames = sluice_client::frames::from_file(&capture)?;
+    let frames = sluice_client::capture::frames(&capture)?;
     ensure!(!frames.is_empty(), "{} holds no frames", capture.display());
     let times = FRAMES.div_ceil(frames.len());
     toolchain::complete()?;
@@ -209,7 +209,7 @@ fn summary(
     for frame in frames {
         *expected.entry(frame).or_default() += times as i64;
     }
-    let on_wire = sluice_client::frames::from_file(&wire)?;
+    let on_wire = sluice_client::capture::frames(&wire)?;
     let mut foreign = 0;
     for frame in &on_wire {
         match expected.get_mut(frame.as_slice()) {
@@ -231,6 +231,7 @@ fn summary(
         "frames_submitted": submitted,
         "frames_sent": sent,
         "frames_paused": paused,
+        "frames_resent": said["frames_resent"].as_u64().unwrap_or(0),
         "frames_failed": failed,
         "frames_lost": lost,
         "frames_foreign": foreign,
@@ -252,6 +253,7 @@ fn print(result: &Value) {
         ("frames submitted", "frames_submitted"),
         ("sent", "frames_sent"),
         ("refused while paused", "frames_paused"),
+        ("refused and sent again", "frames_resent"),
         ("failed", "frames_failed"),
         ("lost", "frames_lost"),
         ("on the wire", "frames_on_wire"),

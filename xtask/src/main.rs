@@ -21,6 +21,7 @@ mod test;
 mod toolchain;
 mod tools;
 mod wine;
+mod wine_client;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

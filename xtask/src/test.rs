@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{build, debian, outside, package, process, toolchain, tools, wine};
+use crate::{build, debian, outside, package, process, toolchain, tools, wine, wine_client};
 
 /// Schedules of the exploration that is part of the tests.
 const SCHEDULES: &str = "2000";
@@ -38,11 +38,12 @@ pub(crate) struct Options {
 /// Runs every check and test, and says how long each took.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     toolchain::complete()?;
-    let steps: [(&str, Step); 15] = [
+    let steps: [(&str, Step); 16] = [
         ("rustfmt", rustfmt),
         ("driver images", || build::run(build::Arch::X64, true)),
         ("packages for x64 and ARM64", packages),
         ("the INF under Wine", wine::reads_the_same),
+        ("the client under Wine", wine_client::runs),
         ("workflows", outside::workflows),
         ("cargo make", outside::makefile),
         ("clippy on the host", clippy),
@@ -148,6 +149,7 @@ fn on_windows() -> Result<()> {
 fn tests() -> Result<()> {
     // Host tools first: tests of the command line run the program.
     tools::build()?;
+    debian::for_captures()?;
     process::run(process::cargo().args(["test", "--locked", "--profile=tools"]).args(HOST))
 }
 

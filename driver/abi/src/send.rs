@@ -12,6 +12,8 @@ pub const MAX_FRAMES: usize = 512;
 pub const ETHERNET_HEADER: u32 = 14;
 /// Bytes of a VLAN tag, which a frame may have beyond header and MTU.
 pub const VLAN_TAG: u32 = 4;
+/// The largest MTU that the driver uses, in bytes: jumbo frames and some. Of a larger one it uses this much.
+pub const MAX_MTU: u32 = 16 * 1024;
 
 /// Start of a send request's input.
 #[repr(C)]

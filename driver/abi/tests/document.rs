@@ -102,6 +102,7 @@ fn every_code_and_constant_is_documented() {
         ("MAX_FRAMES", MAX_FRAMES as u64),
         ("ETHERNET_HEADER", u64::from(ETHERNET_HEADER)),
         ("VLAN_TAG", u64::from(VLAN_TAG)),
+        ("MAX_MTU", u64::from(MAX_MTU)),
         ("NAME_UNITS", NAME_UNITS as u64),
         ("STATE_ATTACHING", u64::from(STATE_ATTACHING)),
         ("STATE_PAUSED", u64::from(STATE_PAUSED)),

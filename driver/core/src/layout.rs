@@ -1,4 +1,5 @@
 //! How a common buffer is cut into slots.
+pub use sluice_abi::MAX_MTU;
 use sluice_abi::{ETHERNET_HEADER, VLAN_TAG};
 
 /// Bytes after each frame's room that debug builds fill and check.
@@ -7,8 +8,6 @@ pub const CANARY: u32 = 8;
 pub const CANARY_BYTES: [u8; CANARY as usize] = *b"SLUICE\xC1\x0E";
 /// Slots start on cache lines: a device's write to one never shares a line with another.
 const LINE: u32 = 64;
-/// The most that this driver takes for an MTU: jumbo frames and some.
-pub const MAX_MTU: u32 = 16 * 1024;
 /// The most room in front of a frame that this driver grants the drivers below.
 pub const MAX_BACKFILL: u32 = 1024;
 

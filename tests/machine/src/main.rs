@@ -108,6 +108,9 @@ struct RunOptions {
     /// Adapters.
     #[arg(long, default_value_t = 2)]
     adapters: usize,
+    /// MTU of the adapters.
+    #[arg(long, default_value_t = Settings::default().mtu, value_name = "BYTES")]
+    mtu: u32,
     /// When adapters complete sends.
     #[arg(long, value_enum, default_value_t = Completion::Late)]
     completes: Completion,
@@ -255,6 +258,7 @@ fn run(options: RunOptions) -> Result<ExitCode> {
         driver,
         socket,
         adapters,
+        mtu,
         completes,
         captures,
         fails_every,
@@ -279,6 +283,7 @@ fn run(options: RunOptions) -> Result<ExitCode> {
     let settings = (0..adapters)
         .map(|index| Settings {
             name: format!("Simulated Ethernet Adapter {index}"),
+            mtu,
             completes,
             fails_every,
             capture: captures.as_ref().map(|folder| folder.join(format!("adapter{index}.pcapng"))),

@@ -20,6 +20,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use crate::bugcheck::Bugcheck;
 use crate::user::{Handle, Pending};
 use crate::{Configuration, LoadError, Machine};
@@ -58,6 +61,8 @@ enum Event {
     Connected(u64, UnixStream),
     Said(u64, Message, Vec<u8>, Vec<u8>),
     Gone(u64),
+    /// The system asks the program to end.
+    Ended,
 }
 
 /// What a client's thread works off, in the order in which it was said.
@@ -79,7 +84,21 @@ struct Shared {
     gone: std::cell::Cell<bool>,
 }
 
-/// Starts a machine, loads a driver, and serves until told to shut down. Returns the final status.
+/// A socket's file, removed however the server ends.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
+/// Starts a machine, loads a driver, and serves until told to shut down or until the program is asked to end by SIGINT or
+/// SIGTERM. Returns the final status.
+///
+/// Captures of the wire have what reached it whenever the server looks at its socket, and however it ends. The first
+/// signal unloads the driver as a shutdown does; a second one does not wait for that.
 pub fn serve(
     configuration: Configuration,
     driver: &Path,
@@ -96,14 +115,16 @@ pub fn serve(
         .with_context(|| format!("cannot listen at {}", socket.display()))
         .map_err(failed)?;
     let (sender, receiver) = channel();
+    let _file = SocketFile(socket);
+    let signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals").map_err(failed)?;
+    let asked = sender.clone();
+    let path = socket.to_owned();
+    std::thread::spawn(move || end_on_signals(signals, &asked, &path));
     std::thread::spawn(move || accept(&listener, &sender));
     let mut server = Server { machine, clients: BTreeMap::new(), done: false };
     let result = server.run(&receiver);
     // A machine that stopped leaves its threads where they stood, and what they hold; captures are kept all the same.
-    for adapter in server.machine.adapters() {
-        adapter.flush_capture();
-    }
-    let _ = std::fs::remove_file(socket);
+    server.flush_captures();
     result.map_err(Stopped::Bugcheck)
 }
 
@@ -114,6 +135,20 @@ pub enum Stopped {
     Bugcheck(Bugcheck),
     /// It could not start.
     Failed(anyhow::Error),
+}
+
+/// Exit code of a program that SIGINT ended, as shells count.
+const INTERRUPTED: i32 = 130;
+
+fn end_on_signals(mut signals: Signals, sender: &Sender<Event>, socket: &Path) {
+    let mut ends = false;
+    for _ in signals.forever() {
+        if ends || sender.send(Event::Ended).is_err() {
+            let _ = std::fs::remove_file(socket);
+            std::process::exit(INTERRUPTED);
+        }
+        ends = true;
+    }
 }
 
 fn accept(listener: &UnixListener, sender: &Sender<Event>) {
@@ -174,6 +209,7 @@ impl Server {
                 return Ok(self.status());
             }
             let busy = self.machine.run_steps(STEPS)?;
+            self.flush_captures();
             self.answer();
             if !busy {
                 // Nothing happens on the machine until somebody says something.
@@ -186,8 +222,16 @@ impl Server {
         }
     }
 
+    /// Hands what reached the wire to the system: a reader of a capture sees it before the client is answered.
+    fn flush_captures(&self) {
+        for adapter in self.machine.adapters() {
+            adapter.flush_capture();
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Ended => self.done = true,
             Event::Connected(number, stream) => {
                 let (inbox, shared) = (Inbox::default(), Rc::new(Shared::default()));
                 let (messages, state) = (inbox.clone(), shared.clone());

@@ -1,4 +1,6 @@
 //! The client library on a thread of a machine: the same code as the command line's, another [`Driver`].
+use std::time::Duration;
+
 use sluice_abi::WIN32_NAME;
 use sluice_client::Error;
 use sluice_client::device::{Device, Driver, Pending, Reply};
@@ -42,6 +44,17 @@ impl Pending for Request {
     fn wait(self: Box<Self>) -> Result<Reply, Error> {
         let done = self.0.wait();
         Ok(Reply { status: done.status as u32, output: done.output })
+    }
+
+    /// The machine has its own time: its thread sleeps in steps of it.
+    fn wait_for(&mut self, limit: Duration) -> Result<bool, Error> {
+        let mut left = limit.as_micros() as u64;
+        while self.0.result().is_none() && left != 0 {
+            let step = left.min(100);
+            user::sleep(step);
+            left -= step;
+        }
+        Ok(self.0.result().is_some())
     }
 
     fn cancel(&self) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod bugs;
+pub mod captures;
 pub mod client;
 pub mod explore;
 pub mod image;

@@ -1,79 +1,12 @@
 //! The command line against a machine behind a socket, as a person or a script uses both.
-#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod programs;
+
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use programs::{Machine, json, root, text, tool};
 use serde_json::Value;
 use sluice_suite::image::{Build, path};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn tool(name: &str) -> Command {
-    let path = root().join("target/tools").join(name);
-    assert!(path.exists(), "{} is not there; run: cargo xtask test", path.display());
-    Command::new(path)
-}
-
-/// A machine of this test's own.
-struct Machine {
-    child: Option<Child>,
-    socket: PathBuf,
-}
-
-impl Machine {
-    fn start(name: &str, extra: &[&str]) -> Self {
-        let socket = std::env::temp_dir().join(format!("sluice-{name}-{}.sock", std::process::id()));
-        let mut command = tool("sluice-machine");
-        command.arg("run").arg("--driver").arg(path(Build::Release)).arg("--socket").arg(&socket).args(extra);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let machine = Self { child: Some(child), socket };
-        let began = Instant::now();
-        while !machine.operate(&["status"]).status.success() {
-            assert!(began.elapsed() < Duration::from_secs(20), "the machine does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        machine
-    }
-
-    fn operate(&self, arguments: &[&str]) -> Output {
-        tool("sluice-machine").args(arguments).arg("--socket").arg(&self.socket).output().unwrap()
-    }
-
-    fn client(&self, arguments: &[&str]) -> Output {
-        tool("sluice").arg("--machine").arg(&self.socket).args(arguments).output().unwrap()
-    }
-
-    /// Unloads the driver and returns the machine's last word.
-    fn shut_down(mut self) -> Value {
-        assert!(self.operate(&["shutdown"]).status.success());
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // A test that failed leaves a machine that runs; one that passed has shut it down.
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_file(&self.socket);
-    }
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 #[test]
 fn a_capture_is_sent_and_accounted_for() {
@@ -121,7 +54,8 @@ fn each_failure_has_its_exit_code_and_says_what_to_do() {
     let frame = "ff".repeat(60);
     expect(&["send", "99", "--hex", &frame], 5, "sluice list");
     expect(&["send", "Adapter", "--hex", &frame], 5, "matches 2 adapters");
-    expect(&["send", "10", "--hex", "ffff"], 8, "the adapter takes 14 to 1518");
+    expect(&["send", "10", "--hex", "ffff"], 8, "an Ethernet frame has at least 14");
+    expect(&["send", "10", "--hex", &"ff".repeat(1515)], 8, "the adapter takes 14 to 1514");
     expect(&["send", "10", "--hex", "xyz"], 8, "no hexadecimal digit");
     expect(&["send", "10", "no-such-file.pcap"], 8, "no-such-file.pcap");
     expect(&["send", "10", "Cargo.toml"], 8, "neither pcap nor pcapng");

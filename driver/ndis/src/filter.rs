@@ -13,9 +13,9 @@ use ndis_sys::{
     NDIS_STATUS_INDICATION, NDIS_STATUS_SUCCESS, NDIS_STRING, NET_DEVICE_PNP_EVENT,
     NET_PNP_EVENT_NOTIFICATION, NdisDeregisterDeviceEx, NdisFCancelSendNetBufferLists,
     NdisFDeregisterFilterDriver, NdisFDevicePnPEventNotify, NdisFIndicateStatus, NdisFNetPnPEvent,
-    NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartComplete, NdisFRestartFilter, NdisFSendNetBufferLists,
-    NdisFSendNetBufferListsComplete, NdisFSetAttributes, NdisGeneratePartialCancelId, NdisGetVersion,
-    NdisRegisterDeviceEx, NdisSetOptionalHandlers,
+    NdisFPauseComplete, NdisFRegisterFilterDriver, NdisFRestartComplete, NdisFRestartFilter,
+    NdisFSendNetBufferLists, NdisFSendNetBufferListsComplete, NdisFSetAttributes,
+    NdisGeneratePartialCancelId, NdisGetVersion, NdisRegisterDeviceEx, NdisSetOptionalHandlers,
 };
 use sluice_kernel::irql::{NoLockHeld, Passive};
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, PDRIVER_DISPATCH};

@@ -121,9 +121,14 @@ impl SharedHandle {
                     FrameResult::PAUSED => Outcome::Paused,
                     FrameResult(other) => Outcome::Failed(other),
                 };
-                let results: Vec<Outcome> = done.output.as_chunks().0.iter().take(frames.len()).map(result).collect();
+                let results: Vec<Outcome> =
+                    done.output.as_chunks().0.iter().take(frames.len()).map(result).collect();
                 if done.information != (frames.len() * size_of::<FrameResult>()) as u64 {
-                    ledger.fault(format!("a send of {} frames tells {} bytes", frames.len(), done.information));
+                    ledger.fault(format!(
+                        "a send of {} frames tells {} bytes",
+                        frames.len(),
+                        done.information
+                    ));
                 }
                 ledger.note(&frames, Answer::Frames(results));
             }
@@ -141,10 +146,18 @@ struct Request {
 
 enum Kind {
     /// Whether no other bind pended when it was sent, and which bind of the handle it is.
-    Bind { alone: bool, number: u32 },
+    Bind {
+        alone: bool,
+        number: u32,
+    },
     /// Whether the handle was bound then.
-    Send { bound: bool, frames: Vec<Vec<u8>> },
-    Statistics { bound: bool },
+    Send {
+        bound: bool,
+        frames: Vec<Vec<u8>>,
+    },
+    Statistics {
+        bound: bool,
+    },
 }
 
 impl Kind {
@@ -189,9 +202,7 @@ pub(crate) fn user(
             let (handle, watched, before) = (shared.clone(), adapter.clone(), adapter.teardowns());
             let until = random.bool();
             user::stall(random.u32(0..10), move || {
-                handle.closed.get()
-                    && watched.teardowns() != before
-                    && (until || handle.handle.is_gone())
+                handle.closed.get() && watched.teardowns() != before && (until || handle.handle.is_gone())
             });
         }
         match random.u8(..100) {
@@ -240,4 +251,3 @@ pub(crate) fn closer(shared: &Rc<SharedHandle>, random: &mut fastrand::Rng) {
     }
     shared.closed.set(true);
 }
-

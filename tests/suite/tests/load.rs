@@ -83,10 +83,14 @@ fn load(driver: &Path, completes: Completes, seconds: u64) -> Result<(Box<Machin
 
 #[test]
 fn six_clients_in_a_closed_loop_keep_no_processor_at_dispatch_level() {
-    let (machine, seen) = load(&path(Build::Release), Completes::Inline, 10).unwrap_or_else(|stop| panic!("{stop}"));
+    let (machine, seen) =
+        load(&path(Build::Release), Completes::Inline, 10).unwrap_or_else(|stop| panic!("{stop}"));
     println!(
         "{} requests of 512 frames in 10 simulated seconds, {} frames waited at most, a client {} µs; the longest DPC {:?}",
-        seen.requests.get(), seen.waiting.get(), seen.longest.get(), machine.longest_dpc()
+        seen.requests.get(),
+        seen.waiting.get(),
+        seen.longest.get(),
+        machine.longest_dpc()
     );
     // The path was taken: requests waited for slots.
     assert!(seen.waiting.get() >= 512, "no request waited");

@@ -21,7 +21,9 @@ fn a_driver_without_a_gate_breaks_the_contract_of_pause() {
     // A pause that returns with frames outstanding stops in NDIS; a send on a paused module stops in the driver.
     let driver = path(Build::GateBypass);
     let in_driver = (1..=200).find_map(|seed| match lifecycle(&Run::random(&driver, seed)) {
-        Err(Stop::Bugcheck(bugcheck, _)) => Some(bugcheck.to_string()).filter(|text| text.contains("sluice!")),
+        Err(Stop::Bugcheck(bugcheck, _)) => {
+            Some(bugcheck.to_string()).filter(|text| text.contains("sluice!"))
+        }
         _ => None,
     });
     let text = in_driver.unwrap();

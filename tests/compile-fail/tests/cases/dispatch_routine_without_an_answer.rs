@@ -1,7 +1,8 @@
-// A dispatch routine completes or pends its request: only that makes what it returns.
+// A dispatch routine answers or pends its request: only that makes what it returns.
 // expect: E0308
-use sluice_kernel::irp::{Disposition, Irp};
+use sluice_kernel::device::Request;
+use sluice_kernel::irp::Disposition;
 
-fn misuse(_irp: Irp) -> Disposition {}
+fn misuse(_request: Request<'_, ()>) -> Disposition {}
 
 fn main() {}

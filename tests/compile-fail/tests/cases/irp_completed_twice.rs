@@ -1,10 +1,10 @@
 // A request is completed once.
 // expect: E0382
-use sluice_kernel::irp::Irp;
+use sluice_kernel::irp::PendingIrp;
 
-fn misuse(irp: Irp) {
-    let _ = irp.complete(0, 0);
-    let _ = irp.complete(0, 0);
+fn misuse<T>(irp: PendingIrp<T>) {
+    drop(irp.complete(0, 0));
+    drop(irp.complete(0, 0));
 }
 
 fn main() {}

@@ -296,7 +296,8 @@ fn check_dpc(machine: &Machine, called: &str) {
         machine.stop(&rule::DPC_TOO_LONG, [20_000, 20_000, 0], text);
     } else if spent > budget * 10 {
         machine.checked();
-        let text = format!("A DPC has run for {} µs, its budget is {budget} µs; it calls {called}", spent / 10);
+        let text =
+            format!("A DPC has run for {} µs, its budget is {budget} µs; it calls {called}", spent / 10);
         machine.stop(&rule::DPC_BUDGET, [spent / 10, budget, 0], text);
     }
 }

@@ -955,7 +955,9 @@ impl Scheduler {
         let processors = self.processors.borrow();
         let spinning =
             processors.iter().filter_map(Processor::top).find_map(|thread| match &*thread.state.borrow() {
-                State::Spinning(lock, _) if nothing_else || self.now.get() - thread.spins_since.get() > HANG => {
+                State::Spinning(lock, _)
+                    if nothing_else || self.now.get() - thread.spins_since.get() > HANG =>
+                {
                     Some((thread.name.clone(), *lock))
                 }
                 _ => None,

@@ -106,6 +106,8 @@ pub struct Machine {
 struct Hold {
     thread: String,
     function: String,
+    /// Whether it is held back when the function has done its work, and not before.
+    after: bool,
     until: Box<dyn Fn() -> bool>,
 }
 
@@ -378,16 +380,29 @@ impl Machine {
 
     /// Holds a thread back when it next calls a function, until a condition holds: for a race that is known.
     pub fn hold(&self, thread: &str, function: &str, until: impl Fn() -> bool + 'static) {
-        let (thread, function) = (thread.to_owned(), function.to_owned());
-        self.hold.replace(Some(Hold { thread, function, until: Box::new(until) }));
+        self.hold_at(thread, function, false, until);
     }
 
-    /// A thread is about to call a function.
-    pub(crate) fn may_hold(&self, function: &str) {
+    /// As [`Machine::hold`], when the function has done its work.
+    pub fn hold_after(&self, thread: &str, function: &str, until: impl Fn() -> bool + 'static) {
+        self.hold_at(thread, function, true, until);
+    }
+
+    fn hold_at(&self, thread: &str, function: &str, after: bool, until: impl Fn() -> bool + 'static) {
+        let (thread, function) = (thread.to_owned(), function.to_owned());
+        self.hold.replace(Some(Hold { thread, function, after, until: Box::new(until) }));
+    }
+
+    /// A thread is about to call a function, or has called it.
+    pub(crate) fn may_hold(&self, function: &str, after: bool) {
         if self.hold.borrow().is_none() {
             return;
         }
-        let matches = |hold: &Hold| hold.function == function && hold.thread == self.scheduler.thread_name();
+        let matches = |hold: &Hold| {
+            hold.function == function
+                && hold.after == after
+                && hold.thread == self.scheduler.thread_name()
+        };
         let hold = self.hold.borrow_mut().take_if(|hold| matches(hold));
         if let Some(hold) = hold {
             self.scheduler.wait("its time", None, hold.until);

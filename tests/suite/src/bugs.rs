@@ -109,6 +109,7 @@ bug_classes! {
     early_returns = "early-returns", |random, run| Plan {
         low_resources: LowResources::OneIn(random.u32(200..8000)),
         nonsense: 1,
+        shared: 1,
         ..Plan::default()
     };
     /// 12. A chain of own lists and others' of which only the head is looked at.

@@ -421,14 +421,14 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
     }
     for number in 0..plan.shared {
         let threads = random.u8(1..=3);
-        let place: Rc<OnceCell<Rc<SharedHandle>>> = Rc::default();
+        let place: Rc<OnceCell<Option<Rc<SharedHandle>>>> = Rc::default();
         let opened = place.clone();
         start(
             &format!("program {number}"),
             random.u64(..),
-            Box::new(move |_, random| {
-                if let Some(shared) = SharedHandle::open() {
-                    let shared = opened.get_or_init(|| shared);
+            Box::new(move |stage, random| {
+                let shared = SharedHandle::open(stage.strict);
+                if let Some(shared) = opened.get_or_init(|| shared) {
                     shared_handle::closer(shared, random);
                 }
             }),
@@ -438,7 +438,7 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
             let work = move |stage: &Stage, random: &mut fastrand::Rng| {
                 let there = place.clone();
                 user::wait_for("the handle", move || there.get().is_some());
-                if let Some(shared) = place.get() {
+                if let Some(Some(shared)) = place.get() {
                     let client = SHARED + number * 8 + thread;
                     shared_handle::user(client, shared, random, &stage.adapter, &stage.ledger);
                 }

@@ -17,6 +17,7 @@ use crate::scenario::{Ledger, frame};
 const SUCCESS: u32 = 0;
 const INVALID_HANDLE: u32 = 0xC000_0008;
 const NOT_READY: u32 = 0xC000_00A3;
+const NO_MEMORY: u32 = 0xC000_009A;
 const CANCELLED: u32 = 0xC000_0120;
 const INVALID_DEVICE_STATE: u32 = 0xC000_0184;
 const NOT_FOUND: u32 = 0xC000_0225;
@@ -35,10 +36,12 @@ pub(crate) struct SharedHandle {
     binds_out: Cell<u32>,
     /// Numbers of frames.
     frames: Cell<u32>,
+    /// Whether memory never runs out.
+    strict: bool,
 }
 
 impl SharedHandle {
-    pub(crate) fn open() -> Option<Rc<Self>> {
+    pub(crate) fn open(strict: bool) -> Option<Rc<Self>> {
         let handle = Handle::open(WIN32_NAME, true).ok()?;
         Some(Rc::new(Self {
             handle,
@@ -48,6 +51,7 @@ impl SharedHandle {
             binds: Cell::new(0),
             binds_out: Cell::new(0),
             frames: Cell::new(0),
+            strict,
         }))
     }
 
@@ -102,6 +106,7 @@ impl SharedHandle {
                 Kind::Bind { alone, number } => !alone || number != self.binds.get() || self.bound.get(),
                 Kind::Send { bound, .. } | Kind::Statistics { bound } => !bound,
             },
+            NO_MEMORY => !self.strict,
             NOT_FOUND => matches!(request.kind, Kind::Bind { .. }),
             _ => false,
         };

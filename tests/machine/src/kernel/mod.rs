@@ -257,7 +257,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
         machine.log.note(machine, 0, What::Call { function: function.name, arguments });
     }
     machine.scheduler.point();
-    machine.may_hold(function.name);
+    machine.may_hold(function.name, false);
     machine.scheduler.may_stall();
     check_irql(machine, &call);
     let result = catch_unwind(AssertUnwindSafe(|| (function.run)(machine, &call)));
@@ -271,6 +271,7 @@ pub(crate) extern "sysv64" fn dispatch(number: u32, frame: &CallFrame) -> u64 {
         machine.stop_for_good(&rule::INTERNAL, [99, 0, 0, 0], text)
     });
     machine.scheduler.point();
+    machine.may_hold(function.name, true);
     machine.scheduler.may_stall();
     check_dpc(machine, function.name);
     if machine.log.records() {

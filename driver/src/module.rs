@@ -10,7 +10,7 @@ use sluice_core::counters::Counters;
 use sluice_core::gate::{Close, Pass};
 use sluice_core::guid;
 use sluice_core::layout::SlotLayout;
-use sluice_core::lifecycle::{Edge, Lifecycle};
+use sluice_core::lifecycle::{Edge, Lifecycle, State};
 use sluice_kernel::irql::{AtMostDispatch, Dispatch, NoLockHeld, Passive};
 use sluice_kernel::list::SharedList;
 use sluice_kernel::lock::SpinLock;
@@ -279,6 +279,17 @@ impl Module {
         trace::restarted(self.info.if_index, self.mtu.load(Ordering::Relaxed), opened);
     }
 
+    /// Whether NDIS knows that the module runs, be the gate open or about to be.
+    pub(crate) fn runs_for_ndis(&self, level: &mut AtMostDispatch<'_>) -> bool {
+        match self.life.state() {
+            State::Running => true,
+            State::Restarting => self.restarting.with(level, |restarting, _| {
+                matches!(restarting, Restarting::Reported(_)) || self.life.state() == State::Running
+            }),
+            _ => false,
+        }
+    }
+
     /// Has a worker thread complete a restart, answer bind requests, and start sends that wait.
     ///
     /// # IRQL
@@ -487,9 +498,7 @@ impl Host for Module {
     }
 
     fn left(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, share: Pass) -> Option<PauseComplete> {
-        if this.waiting.load(Ordering::SeqCst) != 0 {
-            Self::kick(this);
-        }
+        Self::kick_if_waiting(this);
         this.leave(level, share)
     }
 }

@@ -51,7 +51,8 @@ fn completed_last(seed: u64, cancel: bool) -> Result<bool, Bugcheck> {
     let machine = Machine::start(configuration).unwrap();
     machine.load_driver(&path(Build::Release)).unwrap();
     let adapter = machine.adapters()[0].clone();
-    let (ready, closed, last) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (ready, closed, last) =
+        (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let place: Rc<RefCell<Option<Handle>>> = Rc::default();
     let (is_ready, kept, bound_to) = (ready.clone(), place.clone(), adapter.clone());
     let (was_closed, was_last) = (closed.clone(), last.clone());

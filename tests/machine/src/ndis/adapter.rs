@@ -177,6 +177,9 @@ pub struct Counters {
     pub host_sent: u64,
     /// Lists of the host's own that came back.
     pub host_completed: u64,
+    /// Of those, the ones that a filter or the adapter gave back with `NDIS_STATUS_PAUSED`. The protocol sends nothing
+    /// through a stack that does not run, and a stack is not paused before all of its lists have come back.
+    pub host_paused: u64,
     /// Frames that the adapter indicated.
     pub indicated: u64,
     /// Frames that reached the host's protocol.
@@ -689,8 +692,12 @@ impl Adapter {
         if machine.ndis.lists.home(list) != Some(Owner::Protocol(self.index)) {
             return;
         }
+        let paused = field!(list, NET_BUFFER_LIST, Status, i32) == status::PAUSED;
         machine.ndis.lists.free_machine_list(machine, list);
-        self.count(|counters| counters.host_completed += 1);
+        self.count(|counters| {
+            counters.host_completed += 1;
+            counters.host_paused += u64::from(paused);
+        });
     }
 
     /// The miniport's send handler.

@@ -75,10 +75,10 @@ impl Module {
         let Some(pages) = path::pages(&request) else {
             return request.complete(status::INSUFFICIENT_RESOURCES, 0);
         };
-        if !this.knows_mtu() {
+        let Some(max_frame) = this.max_frame() else {
             return device::refuse(request, status::DEVICE_NOT_READY);
-        }
-        let frames = match Send::parse(request.input(), pages.length(), this.max_frame()) {
+        };
+        let frames = match Send::parse(request.input(), pages.length(), max_frame) {
             Ok(parsed) => parsed.frames(),
             Err(refusal) => return device::refuse(request, status::of_refusal(refusal)),
         };
@@ -103,7 +103,12 @@ impl Module {
         irp: PendingIrp<Self>,
         last: &mut Option<PauseComplete>,
     ) -> Result<(), PendingIrp<Self>> {
-        let Unsent { why, irp, share } = match this.path.load(irp, this.max_frame()) {
+        let Some(max_frame) = this.max_frame() else {
+            // A restart since the request came has not told it.
+            this.refuse_uncounted(irp, status::DEVICE_NOT_READY);
+            return Ok(());
+        };
+        let Unsent { why, irp, share } = match this.path.load(irp, max_frame) {
             Ok(chain) => {
                 // From here on the frames may come back, on this stack or elsewhere, before this returns.
                 this.handle().send(passive, chain);
@@ -131,12 +136,7 @@ impl Module {
             }
             Why::Refused(refusal) => {
                 // A frame is too long without a tag, or the adapter came back with a smaller MTU while the request waited.
-                let refused = status::of_refusal(refusal);
-                trace::refused(this.info.if_index, IOCTL_SEND, refused);
-                // A request that is refused is not counted, from before its client knows.
-                this.counters.frames_submitted.sub(u64::from(extent(&irp).0));
-                this.counters.requests.sub(1);
-                Self::answer(irp, FrameResult(refused as u32), refused);
+                this.refuse_uncounted(irp, status::of_refusal(refusal));
                 Ok(())
             }
         };
@@ -238,6 +238,14 @@ impl Module {
         }
         let length = if answer == status::SUCCESS { frames * bytes.len() } else { 0 };
         drop(irp.complete(answer, length));
+    }
+
+    /// Refuses a request that was counted when it came: one that is refused is not, from before its client knows.
+    fn refuse_uncounted(&self, irp: PendingIrp<Self>, refused: NTSTATUS) {
+        trace::refused(self.info.if_index, IOCTL_SEND, refused);
+        self.counters.frames_submitted.sub(u64::from(extent(&irp).0));
+        self.counters.requests.sub(1);
+        Self::answer(irp, FrameResult(refused as u32), refused);
     }
 
     /// Tells a client that the module is paused, or gone.

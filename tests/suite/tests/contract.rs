@@ -350,3 +350,30 @@ fn the_hosts_lists_pass_as_soon_as_ndis_knows_that_the_module_runs() {
     assert_eq!(adapter.wire().len(), 11);
     bench.finish();
 }
+
+/// NDIS gives a module no OID request before `FilterAttach` has returned, nor once `FilterDetach` is called.
+#[test]
+fn the_hosts_oid_requests_wait_while_modules_are_attached_and_detached() {
+    let bench = Bench::new(with(|settings| settings.oids = sluice_machine::ndis::adapter::Oids::Any));
+    let adapter = bench.machine.adapters()[0].clone();
+    let over = Rc::new(Cell::new(false));
+    for number in 0..2 {
+        let (host, over) = (adapter.clone(), over.clone());
+        bench.machine.spawn(&format!("host {number}"), move || {
+            while !over.get() {
+                host.ask_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER, sluice_machine::ndis::oid::Ask::Query);
+                user::sleep(1);
+            }
+        });
+    }
+    bench.run(move || {
+        for _ in 0..200 {
+            adapter.disable();
+            settled(&adapter);
+            adapter.enable();
+            settled(&adapter);
+        }
+        over.set(true);
+    });
+    bench.finish();
+}

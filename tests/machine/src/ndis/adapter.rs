@@ -238,6 +238,8 @@ pub struct Adapter {
     pub(crate) oid_busy: Cell<bool>,
     /// Requests of the protocol that have not been answered.
     pub(crate) oids_out: Cell<u32>,
+    /// Modules are being attached or detached: what the protocol asks meanwhile waits.
+    pub(crate) oids_wait: Cell<bool>,
     /// Lists that were indicated and have not come back, and those that the protocol has.
     receives_out: Cell<u64>,
     protocol_has: RefCell<Vec<u64>>,
@@ -287,6 +289,7 @@ impl Adapter {
             packet_filter: Cell::new(0x2B),
             oid_busy: Cell::new(false),
             oids_out: Cell::new(0),
+            oids_wait: Cell::new(false),
             receives_out: Cell::new(0),
             protocol_has: RefCell::default(),
             moving: Cell::new(0),

@@ -67,11 +67,11 @@ fn extent(irp: &Irp) -> (u32, u32) {
 
 impl Module {
     /// Takes a send request from its dispatch routine.
-    pub(crate) fn send(
+    pub(crate) fn send<'a>(
         this: &Shared<Self>,
         passive: &mut Passive<'_>,
-        request: Request<'_, ClientHandle>,
-    ) -> Disposition {
+        request: Request<'a, ClientHandle>,
+    ) -> Disposition<'a> {
         let Some(pages) = path::pages(&request) else {
             return request.complete(status::INSUFFICIENT_RESOURCES, 0);
         };

@@ -55,6 +55,18 @@ fn a_waiting_request_starts_when_the_larger_one_in_front_of_it_is_cancelled() {
 #[test]
 fn a_waiting_request_starts_when_one_that_is_outstanding_was_cancelled() {
     let bench = Bench::new(adapter_that(HOLDS));
+    let (go, held) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (until, reached) = (go.clone(), held.clone());
+    // The cancel routine is slow: the worker looks before the last slot is back.
+    bench.machine.hold_after("client", "NdisFCancelSendNetBufferLists", move || {
+        reached.set(true);
+        until.get()
+    });
+    bench.machine.spawn("time", move || {
+        user::wait_for("the cancel routine", move || held.get());
+        user::sleep(10_000);
+        go.set(true);
+    });
     bench.run(|| {
         let device = bound();
         let (first, second) = (start(device.as_ref(), 1, 512), start(device.as_ref(), 2, 512));

@@ -1,5 +1,5 @@
 //! NDIS I/O work items: `PASSIVE_LEVEL`, on a system worker thread, for what was found at `DISPATCH_LEVEL` (page
-//! "NdisQueueIoWorkItem").
+//! "`NdisQueueIoWorkItem`").
 #![expect(unsafe_code, reason = "NDIS keeps a pointer to the context")]
 use core::ffi::c_void;
 use core::ptr::null_mut;

@@ -399,9 +399,7 @@ impl Machine {
             return;
         }
         let matches = |hold: &Hold| {
-            hold.function == function
-                && hold.after == after
-                && hold.thread == self.scheduler.thread_name()
+            hold.function == function && hold.after == after && hold.thread == self.scheduler.thread_name()
         };
         let hold = self.hold.borrow_mut().take_if(|hold| matches(hold));
         if let Some(hold) = hold {

@@ -1,6 +1,10 @@
 //! What a handle and a request keep, and for how long: the last reference to a module may go with the completion of any
 //! request, and a bind that fails leaves its handle as it was.
-#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that finds nothing there has failed"
+)]
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -51,7 +55,8 @@ fn completed_last(seed: u64, cancel: bool) -> Result<bool, Bugcheck> {
     let machine = Machine::start(configuration).unwrap();
     machine.load_driver(&path(Build::Release)).unwrap();
     let adapter = machine.adapters()[0].clone();
-    let (ready, closed, last) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (ready, closed, last) =
+        (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let place: Rc<RefCell<Option<Handle>>> = Rc::default();
     let (is_ready, kept, bound_to) = (ready.clone(), place.clone(), adapter.clone());
     let (was_closed, was_last) = (closed.clone(), last.clone());

@@ -359,6 +359,10 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
         }
         faults.extend(machine.waiting_threads());
     }
+    let early = machine.counts().restarting_sends.get();
+    if early != 0 {
+        faults.push(format!("{early} frames were sent before their module's restart was complete"));
+    }
     if !run.parallel {
         faults.extend(compare(&stage.adapter, &stage.ledger));
     }

@@ -89,11 +89,11 @@ impl Pends for Module {
 
 impl Module {
     /// Takes a bind request from its dispatch routine. Its handle was taken for it.
-    pub(crate) fn bind(
+    pub(crate) fn bind<'a>(
         this: &Shared<Self>,
         passive: &mut Passive<'_>,
-        request: Request<'_, ClientHandle>,
-    ) -> Disposition {
+        request: Request<'a, ClientHandle>,
+    ) -> Disposition<'a> {
         this.handle_added();
         let (irp, disposition) = request.pend(this.clone());
         let mut irp = Some(irp);

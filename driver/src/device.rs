@@ -37,7 +37,7 @@ impl ControlDevice for Device {
         }
     }
 
-    fn control(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Disposition {
+    fn control<'a>(passive: &mut Passive<'_>, request: Request<'a, ClientHandle>) -> Disposition<'a> {
         match request.parameters().code {
             IOCTL_VERSION => version(request),
             IOCTL_LIST => list(passive, request),
@@ -50,17 +50,17 @@ impl ControlDevice for Device {
 }
 
 /// Answers a request of which nothing was done.
-pub(crate) fn refuse(request: Request<'_, ClientHandle>, refused: NTSTATUS) -> Disposition {
+pub(crate) fn refuse(request: Request<'_, ClientHandle>, refused: NTSTATUS) -> Disposition<'_> {
     let interface = request.handle().module().map_or(0, |module| module.info.if_index);
     trace::refused(interface, request.parameters().code, refused);
     request.complete(refused, 0)
 }
 
 /// Answers a buffered request with one record.
-fn reply(
-    mut request: Request<'_, ClientHandle>,
+fn reply<'a>(
+    mut request: Request<'a, ClientHandle>,
     record: &(impl IntoBytes + zerocopy::Immutable),
-) -> Disposition {
+) -> Disposition<'a> {
     let bytes = record.as_bytes();
     match request.output().get_mut(..bytes.len()) {
         Some(output) => output.copy_from_slice(bytes),
@@ -69,7 +69,7 @@ fn reply(
     request.complete(status::SUCCESS, bytes.len())
 }
 
-fn version(request: Request<'_, ClientHandle>) -> Disposition {
+fn version(request: Request<'_, ClientHandle>) -> Disposition<'_> {
     let record = VersionReply {
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
@@ -81,7 +81,7 @@ fn version(request: Request<'_, ClientHandle>) -> Disposition {
     reply(request, &record)
 }
 
-fn list(passive: &mut Passive<'_>, mut request: Request<'_, ClientHandle>) -> Disposition {
+fn list<'a>(passive: &mut Passive<'_>, mut request: Request<'a, ClientHandle>) -> Disposition<'a> {
     let output = request.output();
     let Some((header_bytes, mut records)) = output.split_at_mut_checked(size_of::<ListHeader>()) else {
         return request.complete(status::BUFFER_TOO_SMALL, 0);
@@ -106,7 +106,7 @@ fn find(passive: &mut Passive<'_>, guid: &[u8; 16]) -> Option<Shared<Module>> {
     MODULES.find(passive, |module| module.info.guid == *guid)
 }
 
-fn bind(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Disposition {
+fn bind<'a>(passive: &mut Passive<'_>, request: Request<'a, ClientHandle>) -> Disposition<'a> {
     let guid = match parse_bind(request.input()) {
         Ok(guid) => guid,
         Err(refusal) => return refuse(request, status::of_refusal(refusal)),
@@ -120,7 +120,7 @@ fn bind(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Dispos
     Module::bind(&module, passive, request)
 }
 
-fn send(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Disposition {
+fn send<'a>(passive: &mut Passive<'_>, request: Request<'a, ClientHandle>) -> Disposition<'a> {
     let module = request.handle().module().map(|module| module.clone());
     match module {
         None => refuse(request, status::INVALID_DEVICE_STATE),
@@ -129,7 +129,7 @@ fn send(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Dispos
     }
 }
 
-fn statistics(passive: &mut Passive<'_>, request: Request<'_, ClientHandle>) -> Disposition {
+fn statistics<'a>(passive: &mut Passive<'_>, request: Request<'a, ClientHandle>) -> Disposition<'a> {
     let found = if request.parameters().input_length == 0 {
         let module = request.handle().module();
         module.map(|module| module.statistics(passive)).ok_or(status::INVALID_DEVICE_STATE)

@@ -10,7 +10,7 @@ use sluice_core::counters::Counters;
 use sluice_core::gate::{Close, Pass};
 use sluice_core::guid;
 use sluice_core::layout::SlotLayout;
-use sluice_core::lifecycle::{Edge, Lifecycle};
+use sluice_core::lifecycle::{Edge, Lifecycle, State};
 use sluice_kernel::irql::{AtMostDispatch, Dispatch, NoLockHeld, Passive};
 use sluice_kernel::list::SharedList;
 use sluice_kernel::lock::SpinLock;
@@ -170,11 +170,6 @@ impl Module {
         self.path.handle()
     }
 
-    /// Whether it is known how long a frame may be.
-    pub(crate) fn knows_mtu(&self) -> bool {
-        self.mtu.load(Ordering::Relaxed) != 0
-    }
-
     /// Learns the MTU that counts from this restart on. NDIS need not tell it (page "`FILTER_RESTART`"); then the drivers
     /// below are asked, since the one from before may no longer be true.
     fn learn_mtu(&self, passive: &mut Passive<'_>, attributes: Option<RestartAttributes>) {
@@ -192,13 +187,14 @@ impl Module {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
 
-    /// The longest frame that the adapter takes.
-    pub(crate) fn max_frame(&self) -> u32 {
-        self.layout().max_frame
+    /// The longest frame that the adapter takes, if it is known.
+    pub(crate) fn max_frame(&self) -> Option<u32> {
+        self.layout().map(|layout| layout.max_frame)
     }
 
-    fn layout(&self) -> SlotLayout {
-        SlotLayout::new(self.mtu.load(Ordering::Relaxed), self.backfill.load(Ordering::Relaxed))
+    fn layout(&self) -> Option<SlotLayout> {
+        let mtu = Some(self.mtu.load(Ordering::Relaxed)).filter(|mtu| *mtu != 0)?;
+        Some(SlotLayout::new(mtu, self.backfill.load(Ordering::Relaxed)))
     }
 
     /// Whether anybody uses the module: then the data handlers are wanted.
@@ -228,9 +224,9 @@ impl Module {
 
     /// Makes the memory fit what is wanted; true if frames can be sent.
     fn prepare(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
-        let wanted = this.installed.load(Ordering::SeqCst) && this.knows_mtu();
+        let wanted = this.layout().filter(|_| this.installed.load(Ordering::SeqCst));
         let Some(proof) = this.path.claim() else { return false };
-        let fits = this.path.fit(passive, this, &proof, this.layout(), wanted);
+        let fits = this.path.fit(passive, this, &proof, wanted);
         if fits.is_err() {
             trace::no_memory(this.info.if_index);
         }
@@ -261,7 +257,7 @@ impl Module {
         }
         self.refuse_waiting();
         let refused =
-            if self.knows_mtu() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
+            if self.layout().is_some() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
         self.refuse_binds(passive, Some(restarted.answers), refused);
     }
 
@@ -277,6 +273,17 @@ impl Module {
         let runs = self.life.go(Edge::Restarted);
         debug_assert!(runs.is_ok(), "a restart is completed once");
         trace::restarted(self.info.if_index, self.mtu.load(Ordering::Relaxed), opened);
+    }
+
+    /// Whether NDIS knows that the module runs, be the gate open or about to be.
+    pub(crate) fn runs_for_ndis(&self, level: &mut AtMostDispatch<'_>) -> bool {
+        match self.life.state() {
+            State::Running => true,
+            State::Restarting => self.restarting.with(level, |restarting, _| {
+                matches!(restarting, Restarting::Reported(_)) || self.life.state() == State::Running
+            }),
+            _ => false,
+        }
     }
 
     /// Has a worker thread complete a restart, answer bind requests, and start sends that wait.
@@ -487,9 +494,7 @@ impl Host for Module {
     }
 
     fn left(this: &Shared<Self>, level: &mut AtMostDispatch<'_>, share: Pass) -> Option<PauseComplete> {
-        if this.waiting.load(Ordering::SeqCst) != 0 {
-            Self::kick(this);
-        }
+        Self::kick_if_waiting(this);
         this.leave(level, share)
     }
 }

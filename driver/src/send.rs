@@ -67,18 +67,18 @@ fn extent(irp: &Irp) -> (u32, u32) {
 
 impl Module {
     /// Takes a send request from its dispatch routine.
-    pub(crate) fn send(
+    pub(crate) fn send<'a>(
         this: &Shared<Self>,
         passive: &mut Passive<'_>,
-        request: Request<'_, ClientHandle>,
-    ) -> Disposition {
+        request: Request<'a, ClientHandle>,
+    ) -> Disposition<'a> {
         let Some(pages) = path::pages(&request) else {
             return request.complete(status::INSUFFICIENT_RESOURCES, 0);
         };
-        if !this.knows_mtu() {
+        let Some(max_frame) = this.max_frame() else {
             return device::refuse(request, status::DEVICE_NOT_READY);
-        }
-        let frames = match Send::parse(request.input(), pages.length(), this.max_frame()) {
+        };
+        let frames = match Send::parse(request.input(), pages.length(), max_frame) {
             Ok(parsed) => parsed.frames(),
             Err(refusal) => return device::refuse(request, status::of_refusal(refusal)),
         };
@@ -90,7 +90,7 @@ impl Module {
         // First come, first served. A restart that is on ends soon, and nothing may be sent before.
         if this.waiting.load(Ordering::SeqCst) != 0 || this.life.state() == State::Restarting {
             Self::wait(this, irp);
-        } else if let Err(irp) = this.begin(passive, irp, &mut last) {
+        } else if let Err(irp) = Self::begin(this, passive, irp, &mut last) {
             Self::wait(this, irp);
         }
         disposition
@@ -98,19 +98,28 @@ impl Module {
 
     /// Sends a pending request, or refuses it, or gives it back because too few slots are free.
     fn begin(
-        &self,
+        this: &Shared<Self>,
         passive: &Passive<'_>,
         irp: PendingIrp<Self>,
         last: &mut Option<PauseComplete>,
     ) -> Result<(), PendingIrp<Self>> {
-        let Unsent { why, irp, share } = match self.path.load(irp, self.max_frame()) {
+        let Some(max_frame) = this.max_frame() else {
+            // A restart since the request came has not told it.
+            this.refuse_uncounted(irp, status::DEVICE_NOT_READY);
+            return Ok(());
+        };
+        let Unsent { why, irp, share } = match this.path.load(irp, max_frame) {
             Ok(chain) => {
                 // From here on the frames may come back, on this stack or elsewhere, before this returns.
-                self.handle().send(passive, chain);
+                this.handle().send(passive, chain);
                 return Ok(());
             }
             Err(unsent) => unsent,
         };
+        if matches!(why, Why::Cancelled | Why::Refused(_)) && share.is_some() {
+            // Its slots were taken for a moment, in which another request may have found too few.
+            Self::kick_if_waiting(this);
+        }
         let short = match why {
             Why::Short => Err(irp),
             Why::Closed => {
@@ -127,17 +136,19 @@ impl Module {
             }
             Why::Refused(refusal) => {
                 // A frame is too long without a tag, or the adapter came back with a smaller MTU while the request waited.
-                let refused = status::of_refusal(refusal);
-                trace::refused(self.info.if_index, IOCTL_SEND, refused);
-                // A request that is refused is not counted, from before its client knows.
-                self.counters.frames_submitted.sub(u64::from(extent(&irp).0));
-                self.counters.requests.sub(1);
-                Self::answer(irp, FrameResult(refused as u32), refused);
+                this.refuse_uncounted(irp, status::of_refusal(refusal));
                 Ok(())
             }
         };
-        self.give_back(passive, share, last);
+        this.give_back(passive, share, last);
         short
+    }
+
+    /// Has the worker look whether requests that wait can start.
+    pub(crate) fn kick_if_waiting(this: &Shared<Self>) {
+        if this.waiting.load(Ordering::SeqCst) != 0 {
+            Self::kick(this);
+        }
     }
 
     /// Gives a share of the gate back; `last` gets the duty to complete the pause.
@@ -198,7 +209,7 @@ impl Module {
             }
             let Some(irp) = this.queue.pop() else { break false };
             let extent = extent(&irp);
-            match this.begin(passive, irp, &mut last) {
+            match Self::begin(this, passive, irp, &mut last) {
                 Ok(()) => {
                     this.waiting.fetch_sub(1, Ordering::SeqCst);
                     this.counters.frames_waiting.sub(u64::from(extent.0));
@@ -229,6 +240,14 @@ impl Module {
         drop(irp.complete(answer, length));
     }
 
+    /// Refuses a request that was counted when it came: one that is refused is not, from before its client knows.
+    fn refuse_uncounted(&self, irp: PendingIrp<Self>, refused: NTSTATUS) {
+        trace::refused(self.info.if_index, IOCTL_SEND, refused);
+        self.counters.frames_submitted.sub(u64::from(extent(&irp).0));
+        self.counters.requests.sub(1);
+        Self::answer(irp, FrameResult(refused as u32), refused);
+    }
+
     /// Tells a client that the module is paused, or gone.
     fn refuse_paused(irp: PendingIrp<Self>) {
         irp.owner().counters.frames_paused.add(u64::from(extent(&irp).0));
@@ -241,9 +260,9 @@ impl Module {
         Self::answer(irp, result, refused);
     }
 
-    /// The host's traffic passes.
+    /// The host's traffic passes, from the moment on at which NDIS was told that the module runs.
     pub(crate) fn pass_on(&self, level: &mut AtMostDispatch<'_>, lists: Chain, port: u32, flags: u32) {
-        if self.life.state() == State::Running {
+        if self.runs_for_ndis(level) {
             self.counters.passed_through.add(1);
             self.handle().forward_send(level, lists, port, flags);
             return;
@@ -289,9 +308,7 @@ impl Module {
         if tally.failed != 0 {
             trace::frames_failed(this.info.if_index, tally.failed, tally.error);
         }
-        if this.waiting.load(Ordering::SeqCst) != 0 {
-            Self::kick(this);
-        }
+        Self::kick_if_waiting(this);
         // Last: once the gate is drained the module may be gone.
         leaving.last().and_then(|share| this.leave(level, share))
     }
@@ -309,6 +326,8 @@ impl Module {
     /// A request that waited for slots was cancelled.
     fn cancelled_waiting(irp: PendingIrp<Self>) {
         irp.owner().no_longer_waits(&irp);
+        // Those behind it may need fewer slots.
+        Self::kick_if_waiting(irp.owner());
         Self::fail(irp, FrameResult::ABORTED, status::CANCELLED);
     }
 }

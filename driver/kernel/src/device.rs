@@ -1,5 +1,6 @@
 //! A control device's dispatch routines, and what each handle to it stands for.
 #![expect(unsafe_code, reason = "dispatch routines receive pointers")]
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -9,7 +10,7 @@ use wdk_sys::{
     STATUS_OBJECT_NAME_INVALID,
 };
 
-use crate::irp::{Control, Disposition, File, Irp, PendingIrp, Pends};
+use crate::irp::{Brand, Control, Disposition, File, Irp, PendingIrp, Pends};
 use crate::irql::Passive;
 use crate::pool::{PoolBox, Tag};
 use crate::shared::Shared;
@@ -59,7 +60,7 @@ pub trait ControlDevice: 'static {
     fn cleanup(passive: &mut Passive<'_>, handle: &Self::Handle, file: File);
 
     /// A device control request.
-    fn control(passive: &mut Passive<'_>, request: Request<'_, Self::Handle>) -> Disposition;
+    fn control<'a>(passive: &mut Passive<'_>, request: Request<'a, Self::Handle>) -> Disposition<'a>;
 }
 
 /// A device control request in its dispatch routine, with the handle that it came through.
@@ -71,9 +72,10 @@ pub struct Request<'a, H> {
     irp: Irp,
     control: Control,
     handle: &'a H,
+    brand: Brand<'a>,
 }
 
-impl<H: Send + Sync + 'static> Request<'_, H> {
+impl<'a, H: Send + Sync + 'static> Request<'a, H> {
     /// Its parameters.
     pub fn parameters(&self) -> Control {
         self.control
@@ -90,12 +92,15 @@ impl<H: Send + Sync + 'static> Request<'_, H> {
     }
 
     /// Answers the request; `information` is in bytes.
-    pub fn complete(self, status: NTSTATUS, information: usize) -> Disposition {
+    ///
+    /// # Panics
+    /// If that is more than the request has room for.
+    pub fn complete(self, status: NTSTATUS, information: usize) -> Disposition<'a> {
         self.irp.answer(status, information)
     }
 
     /// Lets the request pend: the routine returns the disposition, and `owner` works on the IRP.
-    pub fn pend<T: Pends<Handle = H>>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition) {
+    pub fn pend<T: Pends<Handle = H>>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition<'a>) {
         self.irp.pend(owner)
     }
 }
@@ -121,7 +126,10 @@ pub fn dispatch_table<D: ControlDevice>() -> [PDRIVER_DISPATCH; 28] {
 ///
 /// # Safety
 /// The caller is a dispatch routine of this device and passes on what it received.
-unsafe fn dispatch(irp: *mut IRP, work: impl FnOnce(&mut Passive<'_>, Irp) -> Disposition) -> NTSTATUS {
+unsafe fn dispatch(
+    irp: *mut IRP,
+    work: impl FnOnce(&mut Passive<'_>, Irp) -> Disposition<'static>,
+) -> NTSTATUS {
     let Some(irp) = NonNull::new(irp) else { return STATUS_INVALID_PARAMETER };
     // SAFETY: the I/O manager hands the IRP over.
     let irp = unsafe { Irp::from_raw(irp) };
@@ -188,7 +196,7 @@ unsafe extern "C" fn control<D: ControlDevice>(_device: *mut DEVICE_OBJECT, irp:
         let Some(control) = irp.control() else { return irp.answer(STATUS_INVALID_DEVICE_REQUEST, 0) };
         // SAFETY: the file is open until IRP_MJ_CLOSE, which waits for this request.
         match unsafe { irp.file().handle::<D::Handle>() } {
-            Some(handle) => D::control(passive, Request { irp, control, handle }),
+            Some(handle) => D::control(passive, Request { irp, control, handle, brand: PhantomData }),
             None => irp.answer(STATUS_INVALID_DEVICE_STATE, 0),
         }
     };

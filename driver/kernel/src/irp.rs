@@ -44,9 +44,15 @@ const _: () = {
 
 /// What a dispatch routine returns: the answer to its IRP, or that the IRP pends. Only answering or pending an IRP makes
 /// one; the glue completes an answered IRP after the routine has returned, when nothing is borrowed from its handle.
+///
+/// `'irp` is that of the request, and no other request's: a routine returns the disposition of the request that it was
+/// called with, and keeps none for later.
 #[must_use = "an answer that is dropped never completes its IRP"]
 #[derive(Debug)]
-pub struct Disposition(Answer);
+pub struct Disposition<'irp>(Answer, Brand<'irp>);
+
+/// Makes a lifetime invariant: two requests have different ones.
+pub(crate) type Brand<'irp> = PhantomData<fn(&'irp ()) -> &'irp ()>;
 
 #[derive(Debug)]
 enum Answer {
@@ -54,7 +60,7 @@ enum Answer {
     Pending,
 }
 
-impl Disposition {
+impl Disposition<'_> {
     /// Completes an answered IRP; returns the status for the I/O manager. The IRP's handle, and what only that handle
     /// keeps, may be gone afterwards.
     ///
@@ -312,12 +318,15 @@ impl Irp {
     }
 
     /// Sets the answer; the dispatch routine returns it, and the glue completes the request.
-    pub(crate) fn answer(mut self, status: NTSTATUS, information: usize) -> Disposition {
+    pub(crate) fn answer<'irp>(mut self, status: NTSTATUS, information: usize) -> Disposition<'irp> {
         self.set_status(status, information);
-        Disposition(Answer::Complete(self, status))
+        Disposition(Answer::Complete(self, status), PhantomData)
     }
 
     fn set_status(&mut self, status: NTSTATUS, information: usize) {
+        // The I/O manager copies as many bytes to the client, whatever lies behind the buffer.
+        let room = self.control().map_or(information, |control| control.output_length);
+        assert!(information <= room, "an answer is no longer than the room for it");
         // SAFETY: the IRP is owned, and written only here.
         let irp = unsafe { self.0.as_mut() };
         irp.IoStatus.Information = information as u64;
@@ -335,10 +344,10 @@ impl Irp {
 
     /// Marks the request pending: the dispatch routine returns the disposition, and the IRP completes later, perhaps
     /// before the routine has returned. `owner` is the reference that the IRP keeps until then.
-    pub(crate) fn pend<T>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition) {
+    pub(crate) fn pend<'irp, T>(self, owner: Shared<T>) -> (PendingIrp<T>, Disposition<'irp>) {
         // SAFETY: the stack location is this driver's.
         unsafe { (*self.stack()).Control |= PENDING_RETURNED };
-        (PendingIrp { irp: self, owner }, Disposition(Answer::Pending))
+        (PendingIrp { irp: self, owner }, Disposition(Answer::Pending, PhantomData))
     }
 
     /// Keeps a pointer in the part of the IRP that is the driver's while it owns it.
@@ -386,6 +395,9 @@ impl<T> PendingIrp<T> {
     }
 
     /// Completes the request. The reference that it kept is the caller's now; it may be the last one.
+    ///
+    /// # Panics
+    /// If `information` is more bytes than the request has room for.
     ///
     /// # IRQL
     /// Up to `DISPATCH_LEVEL`.

@@ -189,7 +189,7 @@ impl<T: Host> Path<T> {
         })
     }
 
-    /// Allocates, keeps, replaces or frees the memory; true if frames can be sent.
+    /// Allocates, keeps or replaces the memory, or frees it if none is wanted; true if frames can be sent.
     ///
     /// # Panics
     /// If the path is no part of `host`.
@@ -198,20 +198,17 @@ impl<T: Host> Path<T> {
         passive: &mut Passive<'_>,
         host: &Shared<T>,
         proof: &ModuleDrained<'_>,
-        layout: SlotLayout,
-        wanted: bool,
+        wanted: Option<SlotLayout>,
     ) -> Result<bool, OutOfMemory> {
         assert!(host.contains(self), "a path is a part of the value that it works for");
-        let fits = self.with_slabs(passive, |slabs| slabs.layout == layout);
-        if wanted && fits == Some(true) {
+        let fits = self.with_slabs(passive, |slabs| wanted == Some(slabs.layout));
+        if fits == Some(true) {
             return Ok(true);
         }
         if let Some(old) = self.swap(passive, proof, None) {
             old.free(passive, proof);
         }
-        if !wanted {
-            return Ok(false);
-        }
+        let Some(layout) = wanted else { return Ok(false) };
         let purpose = Purpose { handle: self.handle, device: self.device, layout, tag: self.tag };
         let new = Slabs::build(passive, host, purpose)?;
         let none = self.swap(passive, proof, Some(new));

@@ -9,6 +9,7 @@ use serde_json::json;
 use sluice_machine::ndis::adapter::{Completes, Settings};
 use sluice_machine::rule::RULES;
 use sluice_machine::server::{self, Stopped};
+use sluice_machine::verifier::DPC_BUDGET;
 use sluice_machine::{Configuration, Schedule, Session, Verifier, life, recording};
 
 /// A simulated Windows computer that runs NDIS filter drivers on Linux.
@@ -91,6 +92,9 @@ enum Verb {
         /// Options of the verifier that are off, with commas between; "all" for all.
         #[arg(long, default_value = "")]
         without: Verifier,
+        /// Processor time of one DPC, in microseconds.
+        #[arg(long, default_value_t = DPC_BUDGET, value_name = "MICROSECONDS")]
+        dpc_budget: u64,
     },
     /// Runs one life again, as a failure prints it, and shows it.
     Replay(ReplayOptions),
@@ -132,6 +136,9 @@ struct RunOptions {
     /// Options of the verifier that are off, with commas between; "all" for all.
     #[arg(long, default_value = "")]
     without: Verifier,
+    /// Processor time of one DPC, in microseconds.
+    #[arg(long, default_value_t = DPC_BUDGET, value_name = "MICROSECONDS")]
+    dpc_budget: u64,
     /// Prints every kernel call on standard error as it returns.
     #[arg(long)]
     trace: bool,
@@ -165,6 +172,9 @@ struct ReplayOptions {
     /// Options of the verifier that are off, with commas between; "all" for all.
     #[arg(long, default_value = "")]
     without: Verifier,
+    /// Processor time of one DPC, in microseconds.
+    #[arg(long, default_value_t = DPC_BUDGET, value_name = "MICROSECONDS")]
+    dpc_budget: u64,
     /// Prints every kernel call.
     #[arg(long)]
     trace: bool,
@@ -225,12 +235,17 @@ fn main() -> Result<ExitCode> {
             let known = format!("{} (0x{:X}{first}, {option})", rule.name, rule.bugcheck);
             format!("{known}: {}; tripped by {}", rule.checks, rule.tripped_by)
         })),
-        Verb::Explore { driver, schedules, seed, without } => {
+        Verb::Explore { driver, schedules, seed, without, dpc_budget } => {
+            let verifier = Verifier { dpc_budget, ..without };
             for seed in seed..seed + schedules {
                 let schedule = Schedule::random(seed);
-                if let Err(bugcheck) = life::live(&driver, &schedule, &without, false)? {
+                if let Err(bugcheck) = life::live(&driver, &schedule, &verifier, false)? {
                     println!("{bugcheck}\nafter {seed} lives; replay it with:");
-                    println!("    cargo xtask machine replay --driver {} {schedule}", driver.display());
+                    let options = verifier.arguments();
+                    println!(
+                        "    cargo xtask machine replay --driver {}{options} {schedule}",
+                        driver.display()
+                    );
                     return Ok(ExitCode::from(STOPPED));
                 }
             }
@@ -266,6 +281,7 @@ fn run(options: RunOptions) -> Result<ExitCode> {
         seed,
         ndis_minor,
         without,
+        dpc_budget,
         trace,
         filter,
         etw,
@@ -294,7 +310,7 @@ fn run(options: RunOptions) -> Result<ExitCode> {
     let configuration = Configuration {
         processors,
         schedule: Schedule::random(seed),
-        verifier: without,
+        verifier: Verifier { dpc_budget, ..without },
         trace: trace.then(|| filter.unwrap_or_default()),
         ndis_version: 6 << 16 | ndis_minor,
         adapters: settings,
@@ -317,8 +333,9 @@ fn run(options: RunOptions) -> Result<ExitCode> {
 }
 
 fn replay(options: ReplayOptions) -> Result<ExitCode> {
-    let ReplayOptions { driver, schedule, without, trace, filter, html, chrome, json } = options;
-    let result = life::live(&driver, &schedule, &without, true)?;
+    let ReplayOptions { driver, schedule, without, dpc_budget, trace, filter, html, chrome, json } = options;
+    let verifier = Verifier { dpc_budget, ..without };
+    let result = life::live(&driver, &schedule, &verifier, true)?;
     let recording = recording::take().context("the run left no recording")?;
     if trace {
         print!("{}", recording.trace(filter.as_deref()));
@@ -336,8 +353,9 @@ fn replay(options: ReplayOptions) -> Result<ExitCode> {
         Err(bugcheck) if json => println!("{}", serde_json::to_string_pretty(&bugcheck)?),
         Err(bugcheck) => {
             println!(
-                "{bugcheck}REPLAY:  cargo xtask machine replay --driver {} {schedule}",
-                driver.display()
+                "{bugcheck}REPLAY:  cargo xtask machine replay --driver {}{} {schedule}",
+                driver.display(),
+                verifier.arguments()
             );
             return Ok(ExitCode::from(STOPPED));
         }

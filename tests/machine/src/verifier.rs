@@ -49,6 +49,23 @@ macro_rules! options {
                 }
             }
 
+            /// Options of a command line that say what is not as by default, each with a space in front.
+            pub fn arguments(&self) -> String {
+                let mut off = Vec::new();
+                $(if !self.$field { off.push($name); })*
+                if !self.list_tracking {
+                    off.push("list-tracking");
+                }
+                let mut text = String::new();
+                if !off.is_empty() {
+                    text = format!(" --without {}", off.join(","));
+                }
+                if self.dpc_budget != DPC_BUDGET {
+                    text += &format!(" --dpc-budget {}", self.dpc_budget);
+                }
+                text
+            }
+
             /// Switches an option off by its name.
             pub fn without(mut self, option: &str) -> anyhow::Result<Self> {
                 match option {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use sluice_machine::verifier::DPC_BUDGET;
 use sluice_machine::{LowResources, Schedule, Strategy, Verifier, recording};
 use sluice_suite::explore::{Plan, Summary, explore, minimise, search, starve};
 use sluice_suite::scenario::{Run, Scenario, Stop, scenarios};
@@ -50,6 +51,9 @@ struct Arguments {
     /// Options of the verifier that are off, with commas between; "all" for all.
     #[arg(long, default_value = "")]
     without: Options,
+    /// Processor time of one DPC, in microseconds.
+    #[arg(long, default_value_t = DPC_BUDGET, value_name = "MICROSECONDS")]
+    dpc_budget: u64,
     /// Processes that run schedules at a time; all processors of the host by default.
     #[arg(long)]
     jobs: Option<usize>,
@@ -65,6 +69,13 @@ struct Arguments {
     /// Prints what one of the processes found.
     #[arg(long, hide = true)]
     part: bool,
+}
+
+impl Arguments {
+    /// What the machine checks.
+    fn verifier(&self) -> Verifier {
+        Verifier { dpc_budget: self.dpc_budget, ..self.without.0.clone() }
+    }
 }
 
 /// Options of the verifier, and how they were given.
@@ -138,7 +149,7 @@ fn main() -> Result<ExitCode> {
     for (name, scenario) in chosen {
         let mut plan = Plan::new(&arguments.driver, name, scenario, arguments.schedules);
         plan.seed = arguments.seed;
-        plan.verifier = arguments.without.0.clone();
+        plan.verifier = arguments.verifier();
         match arguments.fail_allocations {
             Some(Failing::Every) => {
                 let (count, wrong) = starve(&plan);
@@ -208,6 +219,7 @@ fn spread(arguments: &Arguments, plan: &Plan<'_>) -> Result<Summary> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--driver").arg(plan.driver).args(["--scenario", plan.name, "--part"]);
         command.args(["--schedules", &count.to_string(), "--without", &arguments.without.1]);
+        command.args(["--dpc-budget", &arguments.dpc_budget.to_string()]);
         command.args([
             "--seed",
             &(plan.seed + job * part).to_string(),
@@ -257,7 +269,8 @@ fn print(arguments: &Arguments, plan: &Plan<'_>, summary: &Summary) -> Result<()
     );
     let Some(failure) = &summary.first_failure else { return Ok(()) };
     println!("\nfirst failure after {} schedules; replay it with:", failure.order + 1);
-    println!("    cargo xtask explore --replay {}", failure.replay);
+    let options = plan.verifier.arguments();
+    println!("    cargo xtask explore --replay {}{options}", failure.replay);
     let token = failure.replay.split_once('/').map_or("", |(_, schedule)| schedule);
     if !arguments.no_minimise
         && let Some(small) = minimise(plan, &token.parse()?, 400)
@@ -266,7 +279,7 @@ fn print(arguments: &Arguments, plan: &Plan<'_>, summary: &Summary) -> Result<()
             "the smallest that was found has {} preemptions ({} of {} changes left, {} runs):",
             small.preemptions, small.changes.1, small.changes.0, small.runs
         );
-        println!("    cargo xtask explore --replay {}/{}", plan.name, small.schedule);
+        println!("    cargo xtask explore --replay {}/{}{options}", plan.name, small.schedule);
     }
     println!("\n{}", failure.text);
     Ok(())
@@ -282,8 +295,9 @@ fn exhaust(arguments: &Arguments, plan: &Plan<'_>) -> Result<ExitCode> {
     }
     let Some((schedule, text)) = found.failure else { return Ok(ExitCode::SUCCESS) };
     println!(
-        "\nfirst failure, replay it with:\n    cargo xtask explore --replay {}/{schedule}\n\n{text}",
-        plan.name
+        "\nfirst failure, replay it with:\n    cargo xtask explore --replay {}/{schedule}{}\n\n{text}",
+        plan.name,
+        plan.verifier.arguments()
     );
     Ok(ExitCode::FAILURE)
 }
@@ -294,7 +308,7 @@ fn replay(arguments: &Arguments, token: &str) -> Result<ExitCode> {
     let (_, scenario) = find(name)?;
     let run = Run {
         schedule,
-        verifier: arguments.without.0.clone(),
+        verifier: arguments.verifier(),
         record: true,
         ..Run::random(Path::new(&arguments.driver), 0)
     };
@@ -315,7 +329,7 @@ fn replay(arguments: &Arguments, token: &str) -> Result<ExitCode> {
         std::fs::write(path, recording.chrome())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let command = format!("cargo xtask explore --replay {token}");
+    let command = format!("cargo xtask explore --replay {token}{}", arguments.verifier().arguments());
     match result {
         Ok(outcomes) if outcomes.faults.is_empty() => {
             println!("{name}: nothing wrong");

@@ -366,6 +366,13 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
     if !run.parallel {
         faults.extend(compare(&stage.adapter, &stage.ledger));
     }
+    let host = stage.adapter.counters();
+    if host.host_paused != 0 {
+        faults.push(format!(
+            "{} of {} lists of the host came back with NDIS_STATUS_PAUSED from a stack that ran",
+            host.host_paused, host.host_sent
+        ));
+    }
     let ledger = Rc::into_inner(stage).map(|stage| stage.ledger).unwrap_or_default();
     Ok(finish(&machine, &ledger, faults))
 }

@@ -99,7 +99,8 @@ impl SharedHandle {
             SUCCESS | DEVICE_REMOVED => true,
             INVALID_HANDLE => self.closing.get(),
             CANCELLED => cancelled,
-            NOT_READY => !adapter.answers_total_size.get(),
+            // Memory for the question may have run out.
+            NOT_READY => !adapter.answers_total_size.get() || !self.strict,
             INVALID_DEVICE_STATE => match request.kind {
                 // Only what binds or is bound cannot be bound.
                 Kind::Bind { alone, number } => !alone || number != self.binds.get() || self.bound.get(),

@@ -184,3 +184,41 @@ fn a_driver_of_ones_own_lives_and_its_fault_is_replayed_and_shown() {
     assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() > 100));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// A DPC of the driver that completes sends uses some processor time: less than a millisecond, more than nothing.
+#[test]
+fn the_budget_of_a_dpc_is_an_option_and_part_of_what_is_replayed() {
+    let driver = sluice_suite::image::lab("c-pass");
+    let lives = |verb: &str, options: &[&str]| {
+        let mut command = tool("sluice-machine");
+        let output = command.arg(verb).arg("--driver").arg(&driver).args(options).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = lives("explore", &["--schedules", "50"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = lives("explore", &["--schedules", "50", "--dpc-budget", "0"]);
+    assert!(code == Some(70) && said.contains("DpcBudget") && said.contains("its budget is 0 µs"), "{said}");
+    let command = said.trim_end().rsplit('\n').next().unwrap();
+    assert!(command.contains(" --dpc-budget 0 "), "{command}");
+    let token = command.rsplit(' ').next().unwrap();
+    let (code, said) = lives("replay", &["--dpc-budget", "0", token]);
+    assert!(code == Some(70) && said.contains("DpcBudget") && said.contains("--dpc-budget 0"), "{said}");
+    let (code, said) = lives("replay", &[token]);
+    assert_eq!(code, Some(0), "{said}");
+
+    let explored = |options: &[&str]| {
+        let mut command = tool("explore");
+        command.arg("--driver").arg(path(Build::Release)).args(["--scenario", "all-at-dispatch-level"]);
+        let output = command.args(["--schedules", "8", "--no-minimise"]).args(options).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(explored(&[]).0, Some(0));
+    let (code, said) = explored(&["--dpc-budget", "0"]);
+    assert!(code == Some(1) && said.contains("DpcBudget"), "{said}");
+    let command = said.lines().find(|line| line.contains("--replay")).unwrap();
+    assert!(command.ends_with(" --dpc-budget 0"), "{command}");
+    let token = command.split_whitespace().nth(4).unwrap();
+    let mut replay = tool("explore");
+    replay.arg("--driver").arg(path(Build::Release)).args(["--replay", token, "--dpc-budget", "0"]);
+    assert_eq!(replay.output().unwrap().status.code(), Some(1));
+}

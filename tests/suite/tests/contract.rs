@@ -1,6 +1,6 @@
 //! What real NDIS and a real I/O manager do that the driver once did not expect.
 #![expect(clippy::indexing_slicing, reason = "a test that finds nothing there has failed")]
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -314,5 +314,66 @@ fn one_prefix_serves_the_cancel_ids_of_every_adapter() {
     assert_eq!(ids.len(), 4, "no id twice: {ids:x?}");
     let prefixes: BTreeSet<u64> = ids.iter().map(|id| id >> 56).collect();
     assert_eq!(prefixes.len(), 1, "{ids:x?}");
+    bench.finish();
+}
+
+/// From `NdisFRestartComplete` on the module runs for NDIS, whatever the driver has yet to do.
+#[test]
+fn the_hosts_lists_pass_as_soon_as_ndis_knows_that_the_module_runs() {
+    let bench = Bench::new(adapter_that(LATE));
+    let adapter = bench.machine.adapters()[0].clone();
+    let (go, held) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (until, reached) = (go.clone(), held.clone());
+    bench.machine.hold_after("worker", "NdisFRestartComplete", move || {
+        reached.set(true);
+        until.get()
+    });
+    let (host, sent) = (adapter.clone(), Rc::new(Cell::new(false)));
+    let done = sent.clone();
+    bench.machine.spawn("host", move || {
+        user::wait_for("the restart to be told", move || held.get());
+        user::sleep(100);
+        for number in 0..10 {
+            host.host_send(&frame(0xFF, number, 60));
+        }
+        user::sleep(500);
+        done.set(true);
+        go.set(true);
+    });
+    bench.run(move || {
+        let device = bound();
+        assert!(sent.get(), "the worker was held back");
+        assert_eq!(bench::send(device.as_ref(), vec![frame(1, 1, 60)]).unwrap(), [Outcome::Sent]);
+    });
+    let counters = adapter.counters();
+    assert_eq!((counters.host_sent, counters.host_completed, counters.host_paused), (10, 10, 0));
+    assert_eq!(adapter.wire().len(), 11);
+    bench.finish();
+}
+
+/// NDIS gives a module no OID request before `FilterAttach` has returned, nor once `FilterDetach` is called.
+#[test]
+fn the_hosts_oid_requests_wait_while_modules_are_attached_and_detached() {
+    let bench = Bench::new(with(|settings| settings.oids = sluice_machine::ndis::adapter::Oids::Any));
+    let adapter = bench.machine.adapters()[0].clone();
+    let over = Rc::new(Cell::new(false));
+    for number in 0..2 {
+        let (host, over) = (adapter.clone(), over.clone());
+        bench.machine.spawn(&format!("host {number}"), move || {
+            while !over.get() {
+                host.ask_oid(ndis_sys::OID_GEN_CURRENT_PACKET_FILTER, sluice_machine::ndis::oid::Ask::Query);
+                user::sleep(1);
+            }
+        });
+    }
+    bench.run(move || {
+        for _ in 0..200 {
+            adapter.disable();
+            settled(&adapter);
+            adapter.enable();
+            settled(&adapter);
+        }
+        over.set(true);
+    });
     bench.finish();
 }

@@ -3,6 +3,6 @@
 use sluice_kernel::device::Request;
 use sluice_kernel::irp::Disposition;
 
-fn misuse(_request: Request<'_, ()>) -> Disposition {}
+fn misuse(_request: Request<'_, ()>) -> Disposition<'_> {}
 
 fn main() {}

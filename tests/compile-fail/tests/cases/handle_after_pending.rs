@@ -4,11 +4,11 @@ use sluice_kernel::device::Request;
 use sluice_kernel::irp::{Disposition, PendingIrp, Pends};
 use sluice_kernel::shared::Shared;
 
-fn misuse<T: Pends<Handle = u32>>(
-    request: Request<'_, u32>,
+fn misuse<'a, T: Pends<Handle = u32>>(
+    request: Request<'a, u32>,
     owner: Shared<T>,
     queue: impl FnOnce(PendingIrp<T>),
-) -> (Disposition, u32) {
+) -> (Disposition<'a>, u32) {
     let handle = request.handle();
     let (irp, disposition) = request.pend(owner);
     queue(irp);

@@ -4,10 +4,10 @@ use sluice_kernel::device::Request;
 use sluice_kernel::irp::{Disposition, PendingIrp, Pends};
 use sluice_kernel::shared::Shared;
 
-fn misuse<T: Pends<Handle = u64>>(
-    request: Request<'_, u32>,
+fn misuse<'a, T: Pends<Handle = u64>>(
+    request: Request<'a, u32>,
     owner: Shared<T>,
-) -> (PendingIrp<T>, Disposition) {
+) -> (PendingIrp<T>, Disposition<'a>) {
     request.pend(owner)
 }
 

@@ -3,7 +3,7 @@
 use sluice_kernel::device::Request;
 use sluice_kernel::irp::Disposition;
 
-fn misuse(request: Request<'_, u32>) -> (Disposition, u32) {
+fn misuse(request: Request<'_, u32>) -> (Disposition<'_>, u32) {
     let answer = request.complete(0, 0);
     (answer, *request.handle())
 }

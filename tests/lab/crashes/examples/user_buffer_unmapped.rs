@@ -89,7 +89,7 @@ impl ControlDevice for Safe {
 
     fn cleanup(_passive: &mut Passive<'_>, _handle: &(), _file: File) {}
 
-    fn control(passive: &mut Passive<'_>, request: Request<'_, ()>) -> Disposition {
+    fn control<'a>(passive: &mut Passive<'_>, request: Request<'a, ()>) -> Disposition<'a> {
         wait::sleep(passive, Timeout::microseconds(200));
         let mut value = [0; 8];
         let read = request.locked_pages().is_some_and(|pages| pages.read(0, &mut value));

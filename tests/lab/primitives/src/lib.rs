@@ -133,7 +133,7 @@ impl ControlDevice for Device {
 
     fn cleanup(_passive: &mut Passive<'_>, _handle: &Client, _file: File) {}
 
-    fn control(passive: &mut Passive<'_>, mut request: Request<'_, Client>) -> Disposition {
+    fn control<'a>(passive: &mut Passive<'_>, mut request: Request<'a, Client>) -> Disposition<'a> {
         let number = (request.parameters().code >> 2 & 0xFFF) as usize;
         let Some(exercise) = exercise::ALL.get(number) else {
             return request.complete(STATUS_INVALID_DEVICE_REQUEST, 0);

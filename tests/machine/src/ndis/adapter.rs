@@ -177,6 +177,9 @@ pub struct Counters {
     pub host_sent: u64,
     /// Lists of the host's own that came back.
     pub host_completed: u64,
+    /// Of those, the ones that a filter or the adapter gave back with `NDIS_STATUS_PAUSED`. The protocol sends nothing
+    /// through a stack that does not run, and a stack is not paused before all of its lists have come back.
+    pub host_paused: u64,
     /// Frames that the adapter indicated.
     pub indicated: u64,
     /// Frames that reached the host's protocol.
@@ -235,6 +238,8 @@ pub struct Adapter {
     pub(crate) oid_busy: Cell<bool>,
     /// Requests of the protocol that have not been answered.
     pub(crate) oids_out: Cell<u32>,
+    /// Modules are being attached or detached: what the protocol asks meanwhile waits.
+    pub(crate) oids_wait: Cell<bool>,
     /// Lists that were indicated and have not come back, and those that the protocol has.
     receives_out: Cell<u64>,
     protocol_has: RefCell<Vec<u64>>,
@@ -284,6 +289,7 @@ impl Adapter {
             packet_filter: Cell::new(0x2B),
             oid_busy: Cell::new(false),
             oids_out: Cell::new(0),
+            oids_wait: Cell::new(false),
             receives_out: Cell::new(0),
             protocol_has: RefCell::default(),
             moving: Cell::new(0),
@@ -689,8 +695,12 @@ impl Adapter {
         if machine.ndis.lists.home(list) != Some(Owner::Protocol(self.index)) {
             return;
         }
+        let paused = field!(list, NET_BUFFER_LIST, Status, i32) == status::PAUSED;
         machine.ndis.lists.free_machine_list(machine, list);
-        self.count(|counters| counters.host_completed += 1);
+        self.count(|counters| {
+            counters.host_completed += 1;
+            counters.host_paused += u64::from(paused);
+        });
     }
 
     /// The miniport's send handler.

@@ -417,6 +417,8 @@ pub enum Ask {
 
 /// The protocol asks an OID through the stack, on the running thread: status and answer of four bytes.
 pub(crate) fn ask(machine: &Machine, adapter: &Rc<Adapter>, oid: u32, how: Ask) -> (i32, u32) {
+    let watched = adapter.clone();
+    machine.scheduler.wait("the stack to be complete", None, move || !watched.oids_wait.get());
     // A protocol that is not bound asks nobody.
     if !adapter.is_present() {
         return (status::ADAPTER_REMOVED, 0);

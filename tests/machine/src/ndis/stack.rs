@@ -32,7 +32,7 @@ impl Ndis {
             adapter.exclusively(|| {
                 if adapter.is_present() {
                     pause(machine, &adapter, ndis_sys::NDIS_PAUSE_ATTACH_FILTER);
-                    attach(machine, &adapter, &driver);
+                    without_oids(machine, &adapter, || attach(machine, &adapter, &driver));
                     restart(machine, &adapter);
                 }
             });
@@ -55,9 +55,11 @@ impl Ndis {
                     return;
                 }
                 pause(machine, &adapter, ndis_sys::NDIS_PAUSE_DETACH_FILTER);
-                for module in own.iter().rev() {
-                    detach(machine, &adapter, module);
-                }
+                without_oids(machine, &adapter, || {
+                    for module in own.iter().rev() {
+                        detach(machine, &adapter, module);
+                    }
+                });
                 restart(machine, &adapter);
             });
         }
@@ -414,14 +416,24 @@ pub(crate) fn tear_down(machine: &Machine, adapter: &Rc<Adapter>, end: AdapterSt
     }
     pause(machine, adapter, ndis_sys::NDIS_PAUSE_MINIPORT_DEVICE_REMOVE);
     // The protocol unbinds when its requests have been answered.
+    without_oids(machine, adapter, || {
+        let modules = adapter.modules.borrow().clone();
+        for module in modules.iter().rev() {
+            detach(machine, adapter, module);
+        }
+        adapter.teardowns.set(adapter.teardowns.get() + 1);
+        adapter.set_state(end);
+    });
+}
+
+/// Attaches or detaches modules, when every OID request of the protocol has been answered: a module gets none before
+/// `FilterAttach` has returned, nor once `FilterDetach` is called.
+fn without_oids(machine: &Machine, adapter: &Rc<Adapter>, work: impl FnOnce()) {
+    adapter.oids_wait.set(true);
     let asked = adapter.clone();
     machine.scheduler.wait("the protocol's OID requests", None, move || asked.oids_out.get() == 0);
-    let modules = adapter.modules.borrow().clone();
-    for module in modules.iter().rev() {
-        detach(machine, adapter, module);
-    }
-    adapter.teardowns.set(adapter.teardowns.get() + 1);
-    adapter.set_state(end);
+    work();
+    adapter.oids_wait.set(false);
 }
 
 /// Brings a stack up: initialise, attach every driver from the bottom up, restart.
@@ -433,9 +445,11 @@ pub(crate) fn bring_up(machine: &Machine, adapter: &Rc<Adapter>) {
     adapter.asleep.set(false);
     adapter.unusable.set(false);
     let drivers = machine.ndis.drivers.borrow().clone();
-    for driver in drivers.iter().filter(|driver| driver.registered.get()) {
-        attach(machine, adapter, driver);
-    }
+    without_oids(machine, adapter, || {
+        for driver in drivers.iter().filter(|driver| driver.registered.get()) {
+            attach(machine, adapter, driver);
+        }
+    });
     restart(machine, adapter);
 }
 

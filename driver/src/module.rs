@@ -29,6 +29,7 @@ use sluice_ndis::oid::Passage;
 use sluice_ndis::path::{Host, Path};
 use sluice_ndis::trace;
 use sluice_ndis::work::{IoWorkItem, Work};
+use wdk_sys::NTSTATUS;
 
 use crate::bind::Binding;
 use crate::send::Sending;
@@ -65,8 +66,9 @@ enum Restarting {
 /// What `FilterRestart` prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Restarted {
-    /// Whether there are handlers and memory for frames.
-    ready: bool,
+    /// Whether there are handlers and memory for frames, or what bind requests are told: decided here, since another
+    /// restart may be on when they are.
+    ready: Result<(), NTSTATUS>,
     /// Bind requests with lower tickets were queued when the restart began, and are answered by it.
     answers: Ticket,
 }
@@ -222,15 +224,20 @@ impl Module {
         }
     }
 
-    /// Makes the memory fit what is wanted; true if frames can be sent.
-    fn prepare(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
-        let wanted = this.layout().filter(|_| this.installed.load(Ordering::SeqCst));
-        let Some(proof) = this.path.claim() else { return false };
+    /// Makes the memory fit what is wanted; or why no frame can be sent.
+    fn prepare(this: &Shared<Self>, passive: &mut Passive<'_>) -> Result<(), NTSTATUS> {
+        let layout = this.layout();
+        let wanted = layout.filter(|_| this.installed.load(Ordering::SeqCst));
+        let proof = this.path.claim().ok_or(status::INSUFFICIENT_RESOURCES)?;
         let fits = this.path.fit(passive, this, &proof, wanted);
         if fits.is_err() {
             trace::no_memory(this.info.if_index);
         }
-        fits == Ok(true)
+        match (fits, layout) {
+            (Ok(true), _) => Ok(()),
+            (_, None) => Err(status::DEVICE_NOT_READY),
+            _ => Err(status::INSUFFICIENT_RESOURCES),
+        }
     }
 
     /// Completes a restart that pends, and opens the gate: from the moment on at which NDIS knows that the module runs.
@@ -248,17 +255,15 @@ impl Module {
             let runs = *restarting == Restarting::Reported(restarted);
             if runs {
                 *restarting = Restarting::Settled;
-                self.run(restarted.ready);
+                self.run(restarted.ready.is_ok());
             }
             runs
         });
-        if !runs || restarted.ready {
-            return;
+        let Err(refused) = restarted.ready else { return };
+        if runs {
+            self.refuse_waiting();
+            self.refuse_binds(passive, Some(restarted.answers), refused);
         }
-        self.refuse_waiting();
-        let refused =
-            if self.layout().is_some() { status::INSUFFICIENT_RESOURCES } else { status::DEVICE_NOT_READY };
-        self.refuse_binds(passive, Some(restarted.answers), refused);
     }
 
     /// The module runs, and its gate is open if `ready`.

@@ -452,31 +452,6 @@ fn a_smaller_mtu_after_a_restart_refuses_longer_frames() {
     bench.finish();
 }
 
-/// What waits is served in order; a request that is cancelled makes room for those behind it at once.
-#[test]
-fn a_waiting_request_starts_when_the_larger_one_in_front_of_it_is_cancelled() {
-    let bench = Bench::new(adapter_that(Completes::Late(5_000_000, 5_000_000)));
-    bench.run(|| {
-        let device = bound();
-        let found = bench::adapter(device.as_ref(), 0);
-        let in_flight = || adapter::statistics(device.as_ref(), &found).unwrap().frames_in_flight;
-        let first = sending::start(device.as_ref(), frames(1, 512)).unwrap();
-        let second = sending::start(device.as_ref(), frames(2, 500)).unwrap();
-        let large = sending::start(device.as_ref(), frames(3, 13)).unwrap();
-        let small = sending::start(device.as_ref(), frames(4, 12)).unwrap();
-        user::sleep(1_000);
-        assert_eq!(in_flight(), 1012, "both wait");
-        large.cancel().unwrap();
-        user::sleep(1_000);
-        assert_eq!(in_flight(), 1024, "the small one fits");
-        for batch in [first, second, small] {
-            assert!(matches!(batch.wait().unwrap().1, sending::Answer::Frames(_)));
-        }
-        drop(large.wait());
-    });
-    bench.finish();
-}
-
 #[test]
 fn room_that_the_stack_asks_for_lies_in_front_of_the_frame() {
     let mut configuration = adapter_that(LATE);

@@ -415,6 +415,8 @@ fn the_handlers_go_some_time_after_the_last_handle() {
     assert_eq!(bench.machine.common_buffers(), 0, "memory goes with the handlers");
     let pauses = adapter.pauses().len();
     assert!(pauses >= 2, "one restart installs the handlers, another removes them: {pauses} pauses");
+    let sent = bench.run(|| bench::send(bound().as_ref(), frames(1, 1)));
+    assert_eq!(sent.unwrap(), [Outcome::Sent], "the next handle has them installed again");
     bench.finish();
 }
 

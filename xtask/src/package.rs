@@ -38,13 +38,14 @@ const BESIDE: [&str; 10] = [
 ];
 
 /// DLLs that every Windows 10 has, with which the client may be linked.
-const SYSTEM_LIBRARIES: [&str; 7] = [
+const SYSTEM_LIBRARIES: [&str; 8] = [
     "kernel32.dll",
     "ntdll.dll",
     "advapi32.dll",
     "msvcrt.dll",
     "ws2_32.dll",
     "userenv.dll",
+    "iphlpapi.dll",
     "bcryptprimitives.dll",
 ];
 

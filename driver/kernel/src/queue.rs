@@ -192,7 +192,7 @@ impl<T: Waiting<K>, K> Queue<T, K> {
         if owner.is_null() {
             return None;
         }
-        let context = wanted.as_ref().map_or(core::ptr::null(), |wanted| core::ptr::from_ref(wanted));
+        let context = wanted.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
         // SAFETY: `start` was called; the peek context outlives the call and is only read.
         let irp = unsafe { IoCsqRemoveNextIrp(self.csq.get(), context.cast_mut().cast()) };
         // SAFETY: the IRP was taken from the queue, which had it from `insert` with this owner, and cannot be
@@ -327,11 +327,10 @@ unsafe extern "C" fn peek<T: Waiting<K>, K>(
         // SAFETY: the IRP belongs to the queue.
         let own = unsafe { *ticket(at) };
         let fits = match wanted {
-            None => true,
             // SAFETY: the IRP belongs to the queue; it is only looked at, and not completed through this value.
             Some(Wanted::Of(file)) => unsafe { Irp::from_raw(irp) }.file() == *file,
             Some(Wanted::Before(mark)) if own >= *mark => return null_mut(),
-            Some(Wanted::Before(_)) => true,
+            None | Some(Wanted::Before(_)) => true,
             Some(Wanted::Exactly(ticket)) => own == *ticket,
         };
         if fits {

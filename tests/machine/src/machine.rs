@@ -122,6 +122,10 @@ pub struct Counts {
     pub calls: Cell<u64>,
     /// Rules checked.
     pub checks: Cell<u64>,
+    /// NBLs that modules originated while they were restarting, on another thread than the one inside `FilterRestart`.
+    /// NDIS cannot tell such a send from one a moment later, so it breaks no rule; a driver can avoid it by a restart
+    /// that pends.
+    pub restarting_sends: Cell<u64>,
 }
 
 /// A loaded driver.

@@ -364,6 +364,10 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
         }
         faults.extend(machine.waiting_threads());
     }
+    let early = machine.counts().restarting_sends.get();
+    if early != 0 {
+        faults.push(format!("{early} frames were sent before their module's restart was complete"));
+    }
     if !run.parallel {
         faults.extend(compare(&stage.adapter, &stage.ledger));
     }
@@ -413,6 +417,32 @@ const SHARED: u8 = 0x80;
 /// What a thread of a run does.
 type Part = Box<dyn FnOnce(&Stage, &mut fastrand::Rng)>;
 
+/// Starts a program whose threads share a handle.
+fn program(number: u8, start: &dyn Fn(&str, u64, Part), random: &mut fastrand::Rng) {
+    let threads = random.u8(1..=3);
+    let place: Rc<OnceCell<Option<Rc<SharedHandle>>>> = Rc::default();
+    let opened = place.clone();
+    let close = move |stage: &Stage, random: &mut fastrand::Rng| {
+        let shared = SharedHandle::open(stage.strict);
+        if let Some(shared) = opened.get_or_init(|| shared) {
+            shared_handle::closer(shared, random);
+        }
+    };
+    start(&format!("program {number}"), random.u64(..), Box::new(close));
+    for thread in 0..threads {
+        let place = place.clone();
+        let work = move |stage: &Stage, random: &mut fastrand::Rng| {
+            let there = place.clone();
+            user::wait_for("the handle", move || there.get().is_some());
+            if let Some(Some(shared)) = place.get() {
+                let client = SHARED + number * 8 + thread;
+                shared_handle::user(client, shared, random, &stage.adapter, &stage.ledger);
+            }
+        };
+        start(&format!("thread {thread} of program {number}"), random.u64(..), Box::new(work));
+    }
+}
+
 /// Starts everybody.
 fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand::Rng) {
     let start = |name: &str, seed: u64, work: Part| {
@@ -432,31 +462,7 @@ fn cast(machine: &Machine, stage: &Rc<Stage>, plan: &Plan, random: &mut fastrand
         );
     }
     for number in 0..plan.shared {
-        let threads = random.u8(1..=3);
-        let place: Rc<OnceCell<Option<Rc<SharedHandle>>>> = Rc::default();
-        let opened = place.clone();
-        start(
-            &format!("program {number}"),
-            random.u64(..),
-            Box::new(move |stage, random| {
-                let shared = SharedHandle::open(stage.strict);
-                if let Some(shared) = opened.get_or_init(|| shared) {
-                    shared_handle::closer(shared, random);
-                }
-            }),
-        );
-        for thread in 0..threads {
-            let place = place.clone();
-            let work = move |stage: &Stage, random: &mut fastrand::Rng| {
-                let there = place.clone();
-                user::wait_for("the handle", move || there.get().is_some());
-                if let Some(Some(shared)) = place.get() {
-                    let client = SHARED + number * 8 + thread;
-                    shared_handle::user(client, shared, random, &stage.adapter, &stage.ledger);
-                }
-            };
-            start(&format!("thread {thread} of program {number}"), random.u64(..), Box::new(work));
-        }
+        program(number, &start, random);
     }
     for number in 0..plan.nonsense {
         let work =

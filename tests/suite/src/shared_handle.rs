@@ -96,12 +96,11 @@ impl SharedHandle {
         let status = done.status as u32;
         let cancelled = request.cancelled || self.closing.get();
         let allowed = match status {
-            SUCCESS => true,
+            SUCCESS | DEVICE_REMOVED => true,
             INVALID_HANDLE => self.closing.get(),
             CANCELLED => cancelled,
             // Memory for the question may have run out.
             NOT_READY => !adapter.answers_total_size.get() || !self.strict,
-            DEVICE_REMOVED => true,
             INVALID_DEVICE_STATE => match request.kind {
                 // Only what binds or is bound cannot be bound.
                 Kind::Bind { alone, number } => !alone || number != self.binds.get() || self.bound.get(),

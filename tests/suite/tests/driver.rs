@@ -650,6 +650,8 @@ fn a_frame_that_was_checked_before_the_mtu_shrank_is_not_written_into_smaller_sl
         adapter.restart();
         let watched = adapter.clone();
         user::wait_for("the restart", move || watched.is_settled());
+        // The worker opens the gate after NDIS knows of the restart.
+        user::sleep(1_000);
         has_shrunk.set(true);
     });
     let refused = sender.borrow_mut().take().expect("the sender hangs");

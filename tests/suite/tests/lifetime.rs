@@ -1,6 +1,10 @@
 //! What a handle and a request keep, and for how long: the last reference to a module may go with the completion of any
 //! request, and a bind that fails leaves its handle as it was.
-#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that finds nothing there has failed"
+)]
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 

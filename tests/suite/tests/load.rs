@@ -108,3 +108,18 @@ fn completions_under_load_stay_within_a_dpcs_budget() {
     assert!(seen.waiting.get() >= 512, "no request waited");
     assert!(machine.longest_dpc() > Duration::ZERO, "nothing completed in a DPC");
 }
+
+#[test]
+fn first_come_is_first_served_on_four_processors() {
+    let driver = path(Build::Release);
+    let (machine, seen) = load(&driver, Completes::Inline, 1).unwrap_or_else(|stop| panic!("{stop}"));
+    assert!(seen.waiting.get() >= 512, "no request waited");
+    // A client has the next request taken when the one before was.
+    let mut last = vec![None; usize::from(CLIENTS)];
+    for frame in machine.adapters()[0].wire() {
+        let client = usize::from(frame[14]);
+        let number = u32::from_be_bytes(frame[15..19].try_into().unwrap());
+        assert!(last[client] < Some(number), "client {client}: frame {number} after {:?}", last[client]);
+        last[client] = Some(number);
+    }
+}

@@ -113,7 +113,12 @@ fn restart_complete(machine: &Machine, call: &Call<'_>) -> u64 {
         let text = format!("NdisFRestartComplete is called for a module that is {:?}", module.state.get());
         machine.stop(&rule::RESTART_UNASKED, [module.handle, module.state.get() as u64, 0], text);
     }
-    module.restart_completed.set(Some(call.arg(1) as i32));
+    let result = call.arg(1) as i32;
+    module.restart_completed.set(Some(result));
+    if result == status::SUCCESS {
+        // The module runs before this returns; the rest of the stack follows.
+        module.state.set(State::Running);
+    }
     0
 }
 

@@ -622,7 +622,11 @@ pub(super) fn check_may_originate(machine: &Machine, module: &Module, lists: u64
     let may = match state {
         State::Running => true,
         State::Pausing => concurrent && !module.pause_completed.get(),
-        State::Restarting => concurrent,
+        State::Restarting => {
+            let early = &machine.counts.restarting_sends;
+            early.set(early.get() + u64::from(concurrent) * lists);
+            concurrent
+        }
         _ => false,
     };
     if !may {

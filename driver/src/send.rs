@@ -199,15 +199,15 @@ impl Module {
     /// Starts requests that wait, in order, as far as the slots go; true if there are more and the run is long enough.
     /// One thread at a time calls this.
     pub(crate) fn start_waiting(this: &Shared<Self>, passive: &mut Passive<'_>) -> bool {
-        // A closed gate needs nothing from here: its pause refuses what waits, or a restart opens it.
-        let Some(share) = this.path.enter() else { return false };
+        // A pause that ends here is completed when this returns.
         let mut last = None;
         let (mut frames, mut bytes) = (0, 0);
-        let more = loop {
+        // A closed gate needs nothing from here: its pause refuses what waits, or a restart opens it.
+        while this.life.state() == State::Running && this.is_usable() {
             if frames >= RUN_FRAMES || bytes >= RUN_BYTES {
-                break !this.queue.is_empty();
+                return !this.queue.is_empty();
             }
-            let Some(irp) = this.queue.pop() else { break false };
+            let Some(irp) = this.queue.pop() else { break };
             let extent = extent(&irp);
             match Self::begin(this, passive, irp, &mut last) {
                 Ok(()) => {
@@ -219,12 +219,11 @@ impl Module {
                 Err(irp) => {
                     this.queue.push_front(irp);
                     this.refuse_if_closed();
-                    break false;
+                    break;
                 }
             }
-        };
-        this.give_back(passive, Some(share), &mut last);
-        more
+        }
+        false
     }
 
     /// Completes a request none of whose frames was sent, with the same result for each.

@@ -2,13 +2,13 @@
 #![expect(unsafe_code, reason = "the I/O manager keeps a pointer to the context")]
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use wdk_sys::ntddk::{IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem};
 use wdk_sys::{_IO_WORKITEM, DEVICE_OBJECT};
 
 use crate::device::DeviceObject;
-use crate::embedded::Embedded;
+use crate::embedded::QueuedOnce;
 use crate::irql::Passive;
 use crate::pool::OutOfMemory;
 use crate::shared::Shared;
@@ -33,14 +33,13 @@ pub trait Work: Sized + Send + Sync + 'static {
 /// While it is started, `item` is a work item of the I/O manager, and it is queued at most once.
 pub struct WorkItem {
     item: AtomicPtr<_IO_WORKITEM>,
-    queued: AtomicBool,
-    life: Embedded,
+    life: QueuedOnce,
 }
 
 impl WorkItem {
     /// An item that has no routine yet.
     pub fn new() -> Self {
-        Self { item: AtomicPtr::new(null_mut()), queued: AtomicBool::new(false), life: Embedded::new() }
+        Self { item: AtomicPtr::new(null_mut()), life: QueuedOnce::new() }
     }
 
     /// Allocates the item for a device. Once.
@@ -68,18 +67,15 @@ impl WorkItem {
     /// Up to `DISPATCH_LEVEL`.
     pub fn queue<T: Work>(host: &Shared<T>) {
         let this = host.item();
-        if !host.contains(this) || !this.life.acquire() {
+        if !host.contains(this) {
             return;
         }
-        if this.queued.swap(true, Ordering::AcqRel) {
-            // An item that is queued twice corrupts the system's queue.
-            this.life.release();
-            return;
-        }
-        let item = this.item.load(Ordering::Acquire);
-        // SAFETY: the item is allocated and not queued; the use that was begun keeps it and the host until the
-        // routine ends it.
-        unsafe { IoQueueWorkItem(item.cast(), Some(routine::<T>), DELAYED, host.address().cast()) };
+        this.life.queue(|| {
+            let item = this.item.load(Ordering::Acquire);
+            // SAFETY: the item is allocated and not queued; the use that was begun keeps it and the host until the
+            // routine ends it.
+            unsafe { IoQueueWorkItem(item.cast(), Some(routine::<T>), DELAYED, host.address().cast()) };
+        });
     }
 
     /// Waits for a routine that is queued or running, and frees the item. It is never queued again.
@@ -104,8 +100,5 @@ unsafe extern "C" fn routine<T: Work>(_device: *mut DEVICE_OBJECT, context: *mut
     let mut passive = unsafe { Passive::assume() };
     // SAFETY: `start` was given a shared value that lives until the item is stopped, which waits for this.
     let host = unsafe { Shared::borrow(context.cast::<T>()) };
-    // From here on it may be queued again.
-    host.item().queued.store(false, Ordering::Release);
-    T::work(&host, &mut passive);
-    host.item().life.release();
+    host.item().life.run(|| T::work(&host, &mut passive));
 }

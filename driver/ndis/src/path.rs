@@ -129,11 +129,6 @@ impl<T: Host> Path<T> {
         self.handle
     }
 
-    /// One share of the gate, unless it is closed.
-    pub fn enter(&self) -> Option<Pass> {
-        self.gate.enter(processor::current(), Direction::Send, 1)
-    }
-
     /// Gives a share back; true for whoever drained the gate and completes the pause. After this the caller must not
     /// touch the path unless it holds another share, or a reference to the host.
     #[must_use = "the one who drains the gate completes the pause"]

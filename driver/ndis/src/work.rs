@@ -3,10 +3,10 @@
 #![expect(unsafe_code, reason = "NDIS keeps a pointer to the context")]
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use ndis_sys::{NDIS_HANDLE, NdisAllocateIoWorkItem, NdisFreeIoWorkItem, NdisQueueIoWorkItem};
-use sluice_kernel::embedded::Embedded;
+use sluice_kernel::embedded::QueuedOnce;
 use sluice_kernel::irql::Passive;
 use sluice_kernel::pool::OutOfMemory;
 use sluice_kernel::shared::Shared;
@@ -29,14 +29,13 @@ pub trait Work: Sized + Send + Sync + 'static {
 /// While it is started, `item` is a work item of NDIS, and it is queued at most once.
 pub struct IoWorkItem {
     item: AtomicPtr<c_void>,
-    queued: AtomicBool,
-    life: Embedded,
+    life: QueuedOnce,
 }
 
 impl IoWorkItem {
     /// An item that has no routine yet.
     pub fn new() -> Self {
-        Self { item: AtomicPtr::new(null_mut()), queued: AtomicBool::new(false), life: Embedded::new() }
+        Self { item: AtomicPtr::new(null_mut()), life: QueuedOnce::new() }
     }
 
     /// Allocates the item. Once.
@@ -64,17 +63,15 @@ impl IoWorkItem {
     /// Up to `DISPATCH_LEVEL`.
     pub fn queue<T: Work>(host: &Shared<T>) {
         let this = host.item();
-        if !host.contains(this) || !this.life.acquire() {
+        if !host.contains(this) {
             return;
         }
-        if this.queued.swap(true, Ordering::AcqRel) {
-            this.life.release();
-            return;
-        }
-        let item = this.item.load(Ordering::Acquire);
-        // SAFETY: the item is allocated and not queued; the use that was begun keeps it and the host until the
-        // routine ends it.
-        unsafe { NdisQueueIoWorkItem(item, routine::<T>, host.address().cast()) };
+        this.life.queue(|| {
+            let item = this.item.load(Ordering::Acquire);
+            // SAFETY: the item is allocated and not queued; the use that was begun keeps it and the host until the
+            // routine ends it.
+            unsafe { NdisQueueIoWorkItem(item, routine::<T>, host.address().cast()) };
+        });
     }
 
     /// Waits for a routine that is queued or running, and frees the item. It is never queued again.
@@ -99,8 +96,5 @@ unsafe extern "system" fn routine<T: Work>(context: *mut c_void, _item: NDIS_HAN
     let mut passive = unsafe { Passive::assume() };
     // SAFETY: `start` was given a shared value that lives until the item is stopped, which waits for this.
     let host = unsafe { Shared::borrow(context.cast::<T>()) };
-    // From here on it may be queued again.
-    host.item().queued.store(false, Ordering::Release);
-    T::work(&host, &mut passive);
-    host.item().life.release();
+    host.item().life.run(|| T::work(&host, &mut passive));
 }

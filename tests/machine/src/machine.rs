@@ -99,7 +99,7 @@ pub struct Machine {
     pub(crate) debug_output: RefCell<Vec<String>>,
     pub(crate) echo_debug_output: Cell<bool>,
     pub(crate) counts: Counts,
-    hold: RefCell<Option<Hold>>,
+    hold: RefCell<Vec<Hold>>,
 }
 
 /// A thread that is held back when it calls a function.
@@ -336,6 +336,7 @@ impl Machine {
         if let Some(driver) = self.drivers.borrow_mut().get_mut(index) {
             driver.unloaded = true;
         }
+        kernel::work::io_returns(self, &image);
         self.ndis.check_unload(object);
         self.io.check_unload(object);
         kernel::check_unload(self, &image);
@@ -394,18 +395,21 @@ impl Machine {
 
     fn hold_at(&self, thread: &str, function: &str, after: bool, until: impl Fn() -> bool + 'static) {
         let (thread, function) = (thread.to_owned(), function.to_owned());
-        self.hold.replace(Some(Hold { thread, function, after, until: Box::new(until) }));
+        self.hold.borrow_mut().push(Hold { thread, function, after, until: Box::new(until) });
     }
 
     /// A thread is about to call a function, or has called it.
     pub(crate) fn may_hold(&self, function: &str, after: bool) {
-        if self.hold.borrow().is_none() {
+        if self.hold.borrow().is_empty() {
             return;
         }
         let matches = |hold: &Hold| {
             hold.function == function && hold.after == after && hold.thread == self.scheduler.thread_name()
         };
-        let hold = self.hold.borrow_mut().take_if(|hold| matches(hold));
+        let hold = {
+            let mut holds = self.hold.borrow_mut();
+            holds.iter().position(matches).map(|place| holds.remove(place))
+        };
         if let Some(hold) = hold {
             self.scheduler.wait("its time", None, hold.until);
         }

@@ -354,6 +354,11 @@ pub fn play(run: &Run<'_>, plan: &Plan) -> Result<Outcomes, Stop> {
     }
     let mut faults: Vec<String> = machine.waiting_threads();
     if stage.running.get() == 0 {
+        if !run.parallel {
+            let stage = stage.clone();
+            machine.spawn("accountant", move || at_rest(&stage));
+            machine.run_until_idle().map_err(|bugcheck| stopped(bugcheck, &machine))?;
+        }
         for _ in 0..2 {
             machine.unload_driver().map_err(|bugcheck| stopped(bugcheck, &machine))?;
         }
@@ -587,6 +592,21 @@ fn listed(stage: &Stage) {
         let unknown = found.mtu == 0 && (!adapter.answers_total_size.get() || !stage.strict);
         if found.mtu != adapter.mtu.get() && !unknown {
             stage.ledger.fault(format!("the MTU is {}, and listed as {}", adapter.mtu.get(), found.mtu));
+        }
+    }
+}
+
+/// When every client is gone, nothing is bound, waits or is outstanding, and every frame is accounted for.
+fn at_rest(stage: &Stage) {
+    let Ok(device) = (Local { administrator: true }).open() else { return };
+    for found in adapter::list(device.as_ref()).unwrap_or_default() {
+        if found.handles != 0 {
+            stage.ledger.fault(format!("{} handles are bound when none is open", found.handles));
+        }
+        let Ok(counted) = adapter::statistics(device.as_ref(), &found) else { continue };
+        let answered = counted.frames_sent + counted.frames_paused + counted.frames_failed;
+        if counted.frames_submitted != answered || counted.frames_in_flight + counted.frames_waiting != 0 {
+            stage.ledger.fault(format!("at rest a module's statistics do not match: {counted:?}"));
         }
     }
 }

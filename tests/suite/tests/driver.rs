@@ -415,6 +415,8 @@ fn the_handlers_go_some_time_after_the_last_handle() {
     assert_eq!(bench.machine.common_buffers(), 0, "memory goes with the handlers");
     let pauses = adapter.pauses().len();
     assert!(pauses >= 2, "one restart installs the handlers, another removes them: {pauses} pauses");
+    let sent = bench.run(|| bench::send(bound().as_ref(), frames(1, 1)));
+    assert_eq!(sent.unwrap(), [Outcome::Sent], "the next handle has them installed again");
     bench.finish();
 }
 
@@ -648,6 +650,8 @@ fn a_frame_that_was_checked_before_the_mtu_shrank_is_not_written_into_smaller_sl
         adapter.restart();
         let watched = adapter.clone();
         user::wait_for("the restart", move || watched.is_settled());
+        // The worker opens the gate after NDIS knows of the restart.
+        user::sleep(1_000);
         has_shrunk.set(true);
     });
     let refused = sender.borrow_mut().take().expect("the sender hangs");

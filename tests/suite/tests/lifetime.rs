@@ -13,7 +13,7 @@ use sluice_machine::bugcheck::Bugcheck;
 use sluice_machine::ndis::adapter::{Adapter, Completes};
 use sluice_machine::user::{Handle, Pending};
 use sluice_machine::{Machine, Schedule, user};
-use sluice_suite::bench::{Bench, adapter_that};
+use sluice_suite::bench::{self, Bench, adapter_that};
 use sluice_suite::image::{Build, path};
 use zerocopy::IntoBytes;
 
@@ -142,6 +142,12 @@ fn a_bind_that_is_cancelled_leaves_its_handle_unbound() {
         assert_eq!(send(&handle, 1).wait().status, SUCCESS);
         assert_eq!(bind(&handle, &adapter).wait().status, INVALID_DEVICE_STATE, "the handle is bound");
         handle.close();
+        user::sleep(100);
+        assert_eq!(
+            bench::adapter(bench::open().as_ref(), 0).handles,
+            0,
+            "a bind that failed counts as no handle"
+        );
     });
     bench.finish();
 }
@@ -226,6 +232,25 @@ fn a_bind_that_comes_before_attach_has_returned_waits_for_the_restart_that_follo
         assert_eq!(bound.wait().status, SUCCESS);
         assert_eq!(send(&handle, 1).wait().status, SUCCESS);
         handle.close();
+    });
+    bench.finish();
+}
+
+/// The worker tells that it has ended, and the driver is unloaded, before its routine has returned.
+#[test]
+fn a_work_item_keeps_its_driver_until_its_routine_has_returned() {
+    let bench = Bench::new(adapter_that(Completes::Late(50, 100)));
+    let (go, held) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (until, reached) = (go.clone(), held.clone());
+    bench.machine.hold_after("worker", "ExReleaseRundownProtection", move || {
+        reached.set(true);
+        until.get()
+    });
+    bench.run(|| drop(bench::bound()));
+    assert!(held.get(), "the worker is about to return");
+    bench.machine.spawn("time", move || {
+        user::sleep(1_000_000);
+        go.set(true);
     });
     bench.finish();
 }

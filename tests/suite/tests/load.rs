@@ -1,9 +1,5 @@
 //! Load that does not end: clients that send their next request as soon as one is back.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that finds nothing there has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing there has failed")]
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;

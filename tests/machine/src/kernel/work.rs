@@ -97,8 +97,8 @@ pub(crate) struct Work {
     threads: RefCell<FxHashMap<u64, Created>>,
     all_threads: RefCell<Vec<(u64, Rc<Cell<bool>>)>>,
     next_handle: Cell<u64>,
-    /// Routines that run or wait to run, for unloading.
-    running: RefCell<Vec<(u64, u64)>>,
+    /// Routines that run or wait to run, for unloading: number, routine, and whether it is that of an I/O work item.
+    running: RefCell<Vec<(u64, u64, bool)>>,
     next_run: Cell<u64>,
 }
 
@@ -113,11 +113,11 @@ pub(super) fn zw(machine: &Machine, call: &Call<'_>) {
     }
 }
 
-/// Runs a routine on a worker thread, some time later.
+/// Runs a routine on a worker thread, some time later. That of an I/O work item keeps its driver in memory.
 pub(crate) fn run_later(
     machine: &Machine,
     name: &str,
-    item: u64,
+    (item, is_io): (u64, bool),
     routine: u64,
     arguments: Vec<u64>,
     starts: impl FnOnce() + 'static,
@@ -125,7 +125,7 @@ pub(crate) fn run_later(
     let work = &machine.kernel.work;
     let number = work.next_run.get();
     work.next_run.set(number + 1);
-    work.running.borrow_mut().push((number, routine));
+    work.running.borrow_mut().push((number, routine, is_io));
     let delay = machine.ndis.work_delay();
     machine.scheduler.spawn(name, move || {
         let machine = current();
@@ -141,7 +141,7 @@ pub(crate) fn run_later(
             machine.stop_about(&rule::WORK_IRQL, [routine, u64::from(irql), item, item], text, 0);
         }
         after_callback(machine, "A work item", 0);
-        machine.kernel.work.running.borrow_mut().retain(|(other, _)| *other != number);
+        machine.kernel.work.running.borrow_mut().retain(|(other, ..)| *other != number);
     });
 }
 
@@ -176,7 +176,7 @@ fn queue_io(machine: &Machine, item: u64, routine: u64, context: u64, extended: 
         machine.stop(&rule::WORK_TWICE, [item, 0, 0], text);
     }
     let arguments = if extended { vec![device, context, item] } else { vec![device, context] };
-    run_later(machine, "worker", item, routine, arguments, move || {
+    run_later(machine, "worker", (item, true), routine, arguments, move || {
         if let Some(state) = current().kernel.work.io.borrow_mut().get_mut(&item) {
             state.queued = false;
         }
@@ -202,7 +202,7 @@ fn queue(machine: &Machine, call: &Call<'_>) -> u64 {
         let text = "A work item is queued that is queued already";
         machine.stop(&rule::WORK_TWICE, [item, 0, 0], text);
     }
-    run_later(machine, "worker", item, routine, vec![parameter], move || {
+    run_later(machine, "worker", (item, false), routine, vec![parameter], move || {
         current().kernel.work.queued.borrow_mut().remove(&item);
     });
     0
@@ -258,11 +258,23 @@ pub(super) fn check_freed(machine: &Machine, start: u64, length: u64) {
     }
 }
 
+/// Waits for the I/O work items of a driver that is being unloaded. The object that one was allocated with stays until its
+/// routine has returned, and with it the driver (page "System Worker Threads"): a routine that tells the driver of its end
+/// has yet to return.
+pub(crate) fn io_returns(machine: &Machine, image: &Image) {
+    let code = image.base..image.base + image.length;
+    machine.scheduler.wait("I/O work items to return", None, move || {
+        let running = current().kernel.work.running.borrow();
+        !running.iter().any(|(_, routine, is_io)| *is_io && code.contains(routine))
+    });
+}
+
 /// An image is about to go: no work of it may be under way.
 pub(super) fn check_unload(machine: &Machine, image: &Image) {
     machine.checked();
     let work = &machine.kernel.work;
-    let routine = work.running.borrow().iter().map(|(_, routine)| *routine).find(|one| image.contains(*one));
+    let routine =
+        work.running.borrow().iter().map(|(_, routine, _)| *routine).find(|one| image.contains(*one));
     let thread = work
         .all_threads
         .borrow()

@@ -242,7 +242,7 @@ fn queue_work(machine: &Machine, call: &Call<'_>) -> u64 {
         }
         Some(false) => {}
     }
-    work::run_later(machine, "worker", item, routine, vec![context, item], move || {
+    work::run_later(machine, "worker", (item, true), routine, vec![context, item], move || {
         if let Some(queued) = current().ndis.services.work.borrow_mut().get_mut(&item) {
             *queued = false;
         }

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 /// An adapter is named by its index, GUID, MAC address, name, Windows' alias, or a part of a name.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 3 no driver, 4 access denied, 5 no such adapter,
-/// 6 some frames were not sent, 7 versions do not fit, 8 bad input, 9 the adapter could not be bound in time.
+/// 6 some frames were not sent, 7 incompatible versions, 8 bad input, 9 the adapter could not be bound in time.
 #[derive(Parser)]
 #[command(name = "sluice", version)]
 pub(crate) struct Arguments {
@@ -54,20 +54,23 @@ pub(crate) struct SendArguments {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub hex: Option<String>,
     /// Send everything this many times; 0 for without end.
-    #[arg(long = "loop", default_value_t = 1, value_name = "TIMES")]
+    #[arg(long = "loop", default_value_t = 1, value_name = "TIMES", allow_negative_numbers = true)]
     times: u32,
     /// Frames in one request, up to 512.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=512))]
+    #[arg(long, default_value_t = 128, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=512))]
     pub batch: u32,
     /// Requests outstanding at a time.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 4, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     pub depth: u32,
     /// If the adapter is away or goes away, wait this many seconds for it to come back, and send again what it refused
     /// meanwhile; time that this computer sleeps does not count.
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", allow_negative_numbers = true)]
     wait: u64,
     /// Give a bind up after this many seconds: it waits for Windows to restart the adapter's stack.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     bind_timeout: u64,
     /// Leave out and count what cannot be sent: frames that were cut, are not Ethernet, or do not fit the adapter.
     #[arg(long)]
@@ -79,7 +82,8 @@ pub(crate) struct SendArguments {
     #[arg(long)]
     pub dry_run: bool,
     /// MTU of the adapter that --dry-run supposes.
-    #[arg(long, default_value_t = 1500, value_name = "BYTES", requires = "dry_run")]
+    #[arg(long, default_value_t = 1500, value_name = "BYTES", requires = "dry_run", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(sluice_abi::MAX_MTU)))]
     pub mtu: u32,
 }
 

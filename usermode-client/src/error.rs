@@ -77,7 +77,7 @@ pub enum Error {
     #[error("stopped by Ctrl-C")]
     Stopped,
     /// The driver speaks another version of the interface.
-    #[error("the driver and this client do not fit together; install both from one release")]
+    #[error("driver and client versions are incompatible; install both from one release")]
     Version,
     /// The driver refused a request.
     #[error("the driver refused the request with status {0:#010x}")]

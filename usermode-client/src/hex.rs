@@ -100,7 +100,7 @@ fn digits(text: &str) -> Result<Vec<u8>, Error> {
         let digit = character.to_digit(16).map(|digit| digit as u8);
         digits.push(digit.ok_or_else(|| {
             Error::Input(format!(
-                "\"{}\" is no hexadecimal digit",
+                "\"{}\" is not a hexadecimal digit",
                 crate::text::clean(&character.to_string())
             ))
         })?);
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn text_that_is_no_hexadecimal_says_so() {
-        assert_eq!(said("0g"), "\"g\" is no hexadecimal digit");
+        assert_eq!(said("0g"), "\"g\" is not a hexadecimal digit");
         assert_eq!(said("012"), "the hexadecimal text has an odd number of digits");
         assert_eq!(said(""), "the hexadecimal text has no digits");
-        assert_eq!(said("0\u{1b}"), "\"\\u{1b}\" is no hexadecimal digit");
+        assert_eq!(said("0\u{1b}"), "\"\\u{1b}\" is not a hexadecimal digit");
     }
 
     #[test]

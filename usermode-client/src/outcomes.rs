@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use same_file::Handle;
+
 use crate::send::Outcome;
 use crate::{Error, text};
 
@@ -31,8 +33,15 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Creates the file, or empties it.
-    pub fn create(path: &Path) -> Result<Self, Error> {
+    /// Creates the file, or empties it, unless it is the capture whose frames are sent; `-` is standard input.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is the capture, and [`Error::Output`] if it cannot be written.
+    pub fn create(path: &Path, capture: Option<&Path>) -> Result<Self, Error> {
+        if capture.is_some_and(|capture| is_same_file(path, capture)) {
+            let path = text::path(path);
+            return Err(Error::Usage(format!("{path}: the file of outcomes is the capture; name another")));
+        }
         let file = File::create(path).map_err(|source| failed(path, source))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), next: 1, known: BTreeMap::new() })
     }
@@ -60,6 +69,16 @@ impl Outcomes {
         }
         self.flush()
     }
+}
+
+/// Whether both are one file, whatever leads to it. What is no regular file keeps nothing that could be lost.
+fn is_same_file(path: &Path, capture: &Path) -> bool {
+    let input = || match capture == Path::new("-") {
+        true => Handle::stdin(),
+        false => Handle::from_path(capture),
+    };
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
+        && Handle::from_path(path).is_ok_and(|output| input().is_ok_and(|input| input == output))
 }
 
 fn failed(path: &Path, source: std::io::Error) -> Error {

@@ -54,7 +54,8 @@ impl fmt::Display for Unsendable {
                 write!(out, "is of interface {interface}, which the file does not describe")
             }
             Self::Short(length) => {
-                write!(out, "has {length} bytes; an Ethernet frame has at least {ETHERNET_HEADER}")
+                let bytes = if *length == 1 { "byte" } else { "bytes" };
+                write!(out, "has {length} {bytes}; an Ethernet frame has at least {ETHERNET_HEADER}")
             }
             Self::Long { length, limits } => write!(out, "has {length} bytes; the adapter takes {limits}"),
         }

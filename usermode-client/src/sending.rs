@@ -67,7 +67,8 @@ fn run(
     if !options.skip_unsendable {
         prepared.check(None)?;
     }
-    let outcomes = options.outcomes.as_deref().map(Outcomes::create).transpose()?;
+    let capture = options.file.as_deref();
+    let outcomes = options.outcomes.as_deref().map(|path| Outcomes::create(path, capture)).transpose()?;
     let mut connector = Connector::new(arguments, options);
     let mut patience = Patience::new(options.wait());
     let (device, found) = connector.wait_for_adapter(&mut patience, stop)?;
@@ -119,18 +120,20 @@ fn prepare(options: &SendArguments, stop: &Stop) -> Result<Prepared, Error> {
 }
 
 pub(crate) fn frame_of_hex(given: &str) -> Result<Vec<u8>, Error> {
+    let read =
+        |name: &str, text: &str| hex::frame(text).map_err(|error| Error::Input(format!("{name}: {error}")));
     if given != "-" {
-        return hex::frame(given);
+        return read("--hex", given);
     }
     let failed = |error: std::io::Error| Error::Input(format!("standard input: {error}"));
     let mut bytes = Vec::new();
     std::io::stdin().take(hex::LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > hex::LONGEST {
-        return Err(Error::Input("standard input: this is too long for one frame".to_owned()));
+        return Err(Error::Input("standard input: too long for one frame".to_owned()));
     }
     let text =
-        String::from_utf8(bytes).map_err(|_| Error::Input("standard input: this is no text".to_owned()))?;
-    hex::frame(&text)
+        String::from_utf8(bytes).map_err(|_| Error::Input("standard input: not UTF-8 text".to_owned()))?;
+    read("standard input", &text)
 }
 
 fn bar(arguments: &Arguments, total: Option<u64>) -> Option<ProgressBar> {

@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_secs(30);
 /// Requests that end with a status: the status, the client's exit code, and what it says.
 const STATUSES: [(u32, i32, &str); 6] = [
     (0xC000_0022, 4, "denied"),
-    (0xC000_0059, 7, "do not fit together"),
+    (0xC000_0059, 7, "versions are incompatible"),
     (0xC000_0206, 8, "longer than the adapter takes"),
     (0xC000_009A, 1, "0xc000009a"),
     (0xC000_0184, 1, "0xc0000184"),

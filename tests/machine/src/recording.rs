@@ -339,7 +339,7 @@ impl Page<'_> {
                     let time = event.time / 10;
                     let _ = writeln!(
                         self.svg,
-                        "<circle cx=\"{x}\" cy=\"{}\" r=\"3\"><title>{time} us: {what} ({name})</title></circle>",
+                        "<ellipse cx=\"{x}\" cy=\"{}\" rx=\"3\" ry=\"3\"><title>{time} us: {what} ({name})</title></ellipse>",
                         y + 2
                     );
                 }

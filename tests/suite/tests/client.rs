@@ -211,6 +211,29 @@ fn the_file_of_outcomes_has_a_line_for_each_frame() {
 }
 
 #[test]
+fn a_capture_is_never_overwritten_with_its_outcomes() {
+    let machine = Machine::start("overwritten", &["--adapters=1"]);
+    let (capture, link) = (place("capture"), place("link"));
+    std::fs::copy(mixed(), &capture).unwrap();
+    std::os::unix::fs::symlink(&capture, &link).unwrap();
+    let bytes = std::fs::read(&capture).unwrap();
+    let (file, other) = (capture.to_str().unwrap(), link.to_str().unwrap());
+    for (input, outcomes) in [(file, file), (file, other), (other, file), ("-", file)] {
+        let mut client = tool("sluice");
+        client.arg("--machine").arg(&machine.socket).args(["send", "10", input, "--outcomes", outcomes]);
+        let output = client.stdin(File::open(&capture).unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{input} {outcomes}");
+        let said = text(&output.stderr);
+        assert!(said.contains("the file of outcomes is the capture"), "{said}");
+        assert_eq!(std::fs::read(&capture).unwrap(), bytes, "{input} {outcomes}");
+    }
+    assert_eq!(machine.on_wire(), 0);
+    std::fs::remove_file(capture).unwrap();
+    std::fs::remove_file(link).unwrap();
+    machine.shut_down();
+}
+
+#[test]
 fn what_is_left_out_is_counted_by_its_reason() {
     let machine = Machine::start("skipped", &["--adapters=1"]);
     let file = place("skipped.tsv");

@@ -54,9 +54,12 @@ fn each_failure_has_its_exit_code_and_says_what_to_do() {
     let frame = "ff".repeat(60);
     expect(&["send", "99", "--hex", &frame], 5, "sluice list");
     expect(&["send", "Adapter", "--hex", &frame], 5, "matches 2 adapters");
-    expect(&["send", "10", "--hex", "ffff"], 8, "an Ethernet frame has at least 14");
+    expect(&["send", "10", "--hex", "ffff"], 8, "has 2 bytes; an Ethernet frame has at least 14");
+    expect(&["send", "10", "--hex", "ff"], 8, "has 1 byte;");
+    expect(&["send", "10", "--hex", &frame, "--loop", "-1"], 2, "invalid value '-1' for '--loop <TIMES>'");
+    expect(&["send", "10", "--hex", &frame, "--dry-run", "--mtu", "0"], 2, "0 is not in 1..=16384");
     expect(&["send", "10", "--hex", &"ff".repeat(1515)], 8, "the adapter takes 14 to 1514");
-    expect(&["send", "10", "--hex", "xyz"], 8, "no hexadecimal digit");
+    expect(&["send", "10", "--hex", "xyz"], 8, "--hex: \"x\" is not a hexadecimal digit");
     expect(&["send", "10", "no-such-file.pcap"], 8, "no-such-file.pcap");
     expect(&["send", "10", "Cargo.toml"], 8, "neither pcap nor pcapng");
     expect(&["send", "10"], 2, "required");

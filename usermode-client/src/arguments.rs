@@ -82,7 +82,13 @@ pub(crate) struct SendArguments {
     #[arg(long)]
     pub dry_run: bool,
     /// MTU of the adapter that --dry-run supposes.
-    #[arg(long, default_value_t = 1500, value_name = "BYTES", requires = "dry_run", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        default_value_t = 1500,
+        value_name = "BYTES",
+        requires = "dry_run",
+        allow_negative_numbers = true
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(sluice_abi::MAX_MTU)))]
     pub mtu: u32,
 }

@@ -73,10 +73,7 @@ impl Outcomes {
 
 /// Whether both are one file, whatever leads to it. What is no regular file keeps nothing that could be lost.
 fn is_same_file(path: &Path, capture: &Path) -> bool {
-    let input = || match capture == Path::new("-") {
-        true => Handle::stdin(),
-        false => Handle::from_path(capture),
-    };
+    let input = || if capture == Path::new("-") { Handle::stdin() } else { Handle::from_path(capture) };
     std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
         && Handle::from_path(path).is_ok_and(|output| input().is_ok_and(|input| input == output))
 }

@@ -106,11 +106,11 @@ pub struct Statistics {
     pub frames_sent: u64,
     /// Frames refused because the module was paused.
     pub frames_paused: u64,
-    /// Frames that came back with an error, cancelled ones among them.
+    /// Frames that were completed with an error, or cancelled.
     pub frames_failed: u64,
     /// Frames that NDIS holds.
     pub frames_in_flight: u64,
-    /// Frames that wait for slots.
+    /// Frames that wait for slots, or for the end of a restart.
     pub frames_waiting: u64,
     /// Bytes of the frames that were sent.
     pub bytes_sent: u64,
@@ -120,9 +120,9 @@ pub struct Statistics {
     pub pauses: u64,
     /// Pauses that had to wait for frames in flight.
     pub pauses_pending: u64,
-    /// Host traffic that passed through while handlers were installed: lists.
+    /// Calls with NBLs of the host that were passed on while handlers were installed.
     pub passed_through: u64,
-    /// Slots.
+    /// Slots that the module has memory for.
     pub slots: u32,
     /// One of the `MEMORY_…` constants, 0 while no handle is bound.
     pub memory: u32,

@@ -82,9 +82,10 @@ pub(crate) fn check(cargo_make: &Path) -> Result<()> {
          ln -sfn '{}/rust-driver-makefile.toml' \"$folder/rust-driver-makefile.toml\"",
         makefile.display()
     );
-    for arch in [Arch::X64, Arch::Arm64] {
+    // On a CI server and wherever this runs.
+    for (arch, server) in [(Arch::X64, true), (Arch::Arm64, false)] {
         let options = ["default", "--release", "--target", arch.target(), "--locked"];
-        let (output, trace) = place.run(cargo_make, &makefiles, &link, &options)?;
+        let (output, trace) = place.run(cargo_make, &makefiles, &link, &options, server)?;
         if !output.status.success() {
             bail!("cargo make default for {arch:?} ended with {}: {}", output.status, text(&output));
         }
@@ -97,7 +98,7 @@ pub(crate) fn check(cargo_make: &Path) -> Result<()> {
         println!("cargo make default for {arch:?}: {} calls, the package flow", trace.len());
     }
     // Where wdk-build could not make the link, no other flow may take the place of the package's.
-    let (output, trace) = place.run(cargo_make, &makefiles, "true", &["default", "--release"])?;
+    let (output, trace) = place.run(cargo_make, &makefiles, "true", &["default", "--release"], false)?;
     ensure!(
         !output.status.success() && trace.is_empty() && text(&output).contains("rust-driver-makefile.toml"),
         "without wdk-build's makefile cargo make does {trace:?} and says {}",
@@ -144,13 +145,14 @@ impl Place {
         Ok(Self { folder })
     }
 
-    /// Runs cargo-make in the driver's folder; returns how it ended and what it called.
+    /// Runs cargo-make in the driver's folder, with `server` as on a CI server; returns how it ended and what it called.
     fn run(
         &self,
         cargo_make: &Path,
         makefiles: &Makefiles,
         load_script: &str,
         arguments: &[&str],
+        server: bool,
     ) -> Result<(Output, Vec<String>)> {
         for target in ["target", "driver/target"] {
             let target = self.folder.join(target);
@@ -173,12 +175,20 @@ impl Place {
         make.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
         make.env("REAL_PATH", &path);
         make.env("REAL_CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        if server {
+            make.env("CI", "true");
+        }
         make.env("TRACE", &trace).env_remove("CARGO").env_remove("CARGO_TARGET_DIR");
         let output = make.output().context("cannot start cargo-make")?;
         let root = format!("{}/", self.folder.display());
         let trace = fs::read_to_string(&trace)?;
-        Ok((output, trace.lines().map(|line| line.trim_end().replace(&root, "")).collect()))
+        Ok((output, trace.lines().map(|line| quiet(line).replace(&root, "")).collect()))
     }
+}
+
+/// The call without what cargo-make adds to cargo's options where it sees a CI server.
+fn quiet(call: &str) -> String {
+    call.trim_end().replacen(" --verbose", "", 1)
 }
 
 /// The makefile with another load script in the place of the one for Windows.
